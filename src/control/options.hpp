@@ -1,0 +1,82 @@
+// control/options.hpp - the option table: one row per option, from which come the struct, the
+// parser, the printed list and the tests.
+//
+// Threads    load_options() once, by the first thread that allocates; afterwards read-only
+// Always     works before libc is ready: reads the environment the kernel passed, allocates
+//            nothing. A process with raised rights (set-user-id) ignores the environment.
+// Errors     an unknown key is reported with the nearest known one, a bad value with what is
+//            allowed; the default stays. Both are lines on the report channel, never fatal.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/text.hpp"
+#include "base/units.hpp"
+
+namespace tarn::impl::control {
+
+enum class misuse_action : std::uint8_t {
+    abort,    // report, then abort
+    warn,     // report, then go on; the operation is not done
+    ignore,   // go on in silence
+    forward   // as warn, but foreign pointers go to libc's own function
+};
+
+/// A path with room for itself, since the environment may change later. `%p`: the process id.
+struct path_text {
+    static constexpr std::size_t bytes_max = 512;
+    std::array<char, bytes_max> text{};  // terminated; empty: not set
+
+    [[nodiscard]] bool empty() const noexcept { return text[0] == '\0'; }
+
+    [[nodiscard]] std::string_view view() const noexcept { return {text.data()}; }
+};
+
+// name, type, default, least, largest, what it does
+#define TARN_NUMBER_OPTIONS(X)                                                                    \
+    X(purge_delay_ms, 1000, 0, 60'000, "age in ms at which free memory goes back to the system") \
+    X(thread_cache_bytes, 4 * MiB, 0, 1 * GiB,                                                    \
+      "bytes of partly free pages a thread keeps from others, once there are others")            \
+    X(thread_empty_bytes, 1 * MiB, 0, 1 * GiB, "bytes of empty pages a thread keeps")             \
+    X(arena_bytes, 1 * GiB, 4 * MiB, 4 * GiB, "address space reserved at a time")                 \
+    X(huge_after_bytes, 0, 0, std::uint64_t{1} << 47,                                             \
+      "heap size from which huge pages are asked for; 0: never")                                  \
+    X(report_fd, 2, 0, 1'000'000, "file descriptor of reports")                                   \
+    X(stats, 0, 0, 1, "1: print statistics to the report channel at exit")                       \
+    X(verbose, 0, 0, 1, "1: print the options in effect at start")
+
+#define TARN_PATH_OPTIONS(X)                                                          \
+    X(report_file, "file that reports are appended to, instead of report_fd")        \
+    X(stats_file, "file that statistics are written to at exit, as key-value lines")
+
+#define TARN_CHOICE_OPTIONS(X) \
+    X(on_misuse, misuse_action, abort, "abort|warn|ignore|forward: after a misuse report")
+
+struct options {
+#define TARN_FIELD(name, value, least, largest, help) std::uint64_t name = value;
+    TARN_NUMBER_OPTIONS(TARN_FIELD)
+#undef TARN_FIELD
+#define TARN_FIELD(name, help) path_text name;
+    TARN_PATH_OPTIONS(TARN_FIELD)
+#undef TARN_FIELD
+#define TARN_FIELD(name, type, value, help) type name = type::value;
+    TARN_CHOICE_OPTIONS(TARN_FIELD)
+#undef TARN_FIELD
+};
+
+/// The options in effect.
+[[nodiscard]] options const& current_options() noexcept;
+
+/// Reads TARN_OPTIONS and TARN_MODE.
+void load_options() noexcept;
+
+/// Applies "key=value,key=value" to `target`; complaints go to `complaints`, a line each.
+void parse_options(std::string_view text, options& target, base::text_sink& complaints) noexcept;
+
+/// A line per option: key, value in effect, what it does.
+void describe_options(options const& of, base::text_sink& to) noexcept;
+
+}  // namespace tarn::impl::control

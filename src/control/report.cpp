@@ -1,0 +1,95 @@
+#include "control/report.hpp"
+
+#include <cstdlib>
+
+#include "control/options.hpp"
+#include "platform/os.hpp"
+
+namespace tarn::impl::control {
+
+using platform::os;
+
+bool write_file(std::string_view path, std::string_view text) noexcept {
+    base::text_buffer<path_text::bytes_max + 32> name;
+    for (std::size_t i = 0; i < path.size(); ++i) {
+        if (path[i] == '%' && i + 1 < path.size() && path[i + 1] == 'p') {
+            name << os::process_id();
+            ++i;
+        } else {
+            name << path[i];
+        }
+    }
+    name << '\0';
+    if (name.truncated()) {
+        return false;
+    }
+    int const fd = os::open_append(name.view().data());
+    if (fd < 0) {
+        return false;
+    }
+    os::write_all(fd, text.data(), text.size());
+    os::close_file(fd);
+    return true;
+}
+
+void write_report(std::string_view text) noexcept {
+    options const& in_effect = current_options();
+    if (!in_effect.report_file.empty() && write_file(in_effect.report_file.view(), text)) {
+        return;
+    }
+    os::write_all(static_cast<int>(in_effect.report_fd), text.data(), text.size());
+}
+
+void describe_misuse(heap::misuse const& event, base::text_sink& to) noexcept {
+    to << "tarn: ";
+    switch (event.kind) {
+        case heap::misuse_kind::foreign_pointer:
+            to << event.operation << " of a foreign pointer " << event.ptr;
+            break;
+        case heap::misuse_kind::interior_pointer:
+            to << event.operation << " of an interior pointer " << event.ptr << ", "
+               << static_cast<std::uint64_t>(static_cast<char const*>(event.ptr) -
+                                             static_cast<char const*>(event.block))
+               << " bytes into the " << event.block_bytes << "-byte block " << event.block;
+            break;
+        case heap::misuse_kind::double_free:
+            to << "double free of " << event.ptr << ", a " << event.block_bytes << "-byte block";
+            break;
+        case heap::misuse_kind::size_overflow:
+            to << "size overflow: ";
+            if (event.count != 1) {
+                to << event.count << " * ";
+            }
+            to << event.element_bytes << " bytes asked of " << event.operation;
+            break;
+        case heap::misuse_kind::reentry:
+            to << event.operation << " entered inside an allocation, from a signal handler";
+            break;
+    }
+    if (event.caller != nullptr) {
+        to << "; caller " << event.caller;
+    }
+    to << '\n';
+}
+
+heap::misuse_verdict handle_misuse(heap::misuse const& event) noexcept {
+    misuse_action const action = current_options().on_misuse;
+    if (action != misuse_action::ignore || event.kind == heap::misuse_kind::reentry) {
+        base::text_buffer<256> line;
+        describe_misuse(event, line);
+        write_report(line.view());
+    }
+    // A size overflow is refused, as the standard demands, and not fatal. A re-entry can't go on:
+    // the heap's lists are half changed.
+    bool const is_fatal =
+        event.kind == heap::misuse_kind::reentry ||
+        (action == misuse_action::abort && event.kind != heap::misuse_kind::size_overflow);
+    if (is_fatal) {
+        std::abort();
+    }
+    return action == misuse_action::forward && event.kind == heap::misuse_kind::foreign_pointer
+               ? heap::misuse_verdict::forward_to_libc
+               : heap::misuse_verdict::ignore;
+}
+
+}  // namespace tarn::impl::control

@@ -1,0 +1,56 @@
+// heap/host.hpp - what the heap asks of whoever embeds it: options, hooks and reports.
+//
+// These functions are declared here and defined above (malloc/host.cpp; tests bring their own):
+// the heap depends on nobody upwards, and nobody has to set a pointer before the first malloc.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "space/address_space.hpp"
+
+namespace tarn::impl::heap {
+
+struct heap_options {
+    space::space_options space;
+    std::size_t thread_cache_bytes = 4 * MiB;  // partly free pages a thread keeps from others
+    std::size_t thread_empty_bytes = 1 * MiB;  // empty pages a thread keeps
+};
+
+enum class misuse_kind : std::uint8_t {
+    foreign_pointer,   // no page of ours holds the address
+    interior_pointer,  // inside a block, not at its start
+    double_free,
+    size_overflow,     // count * bytes, or a size beyond PTRDIFF_MAX
+    reentry            // a signal handler allocates inside an allocation
+};
+
+struct misuse {
+    misuse_kind kind;
+    char const* operation;  // "free", "realloc", ...
+    void const* ptr = nullptr;
+    void const* block = nullptr;      // start of the block that holds ptr
+    std::size_t block_bytes = 0;
+    std::size_t count = 0;            // size_overflow: of elements; 1 for malloc
+    std::size_t element_bytes = 0;
+    void const* caller = nullptr;
+};
+
+enum class misuse_verdict : std::uint8_t { ignore, forward_to_libc };
+
+/// Called once, by the first thread that allocates, before anything else. Must not allocate.
+heap_options host_options() noexcept;
+
+/// Called once, when allocation works: the place to install hooks.
+void host_started() noexcept;
+
+/// Reports a misuse; may not return.
+misuse_verdict host_misuse(misuse const& event) noexcept;
+
+/// Arms the exit hook of the calling thread, which will call leave_thread(heap). May allocate.
+void host_thread_entered(void* heap) noexcept;
+
+/// Gives a foreign pointer to libc's own free.
+void host_forward_free(void* ptr) noexcept;
+
+}  // namespace tarn::impl::heap

@@ -1,0 +1,246 @@
+// The operations on blocks in full: every size, every state of the calling thread, every misuse.
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+
+#include "base/bits.hpp"
+#include "heap/process.hpp"
+#include "heap/run_block.hpp"
+#include "heap/thread_heap.hpp"
+
+namespace tarn::impl::heap {
+
+namespace {
+
+/// Marks that the calling thread is inside its heap. A signal handler that allocates there would
+/// find lists half changed: it is named instead.
+class slow_path {
+public:
+    slow_path(thread_heap& heap, char const* operation, void const* caller) noexcept
+        : heap_{heap} {
+        if (heap.in_slow_path) [[unlikely]] {
+            host_misuse({.kind = misuse_kind::reentry, .operation = operation, .caller = caller});
+        }
+        heap.in_slow_path = true;
+        if (process.orphans.load(std::memory_order_acquire)) [[unlikely]] {
+            adopt_orphans();
+        }
+    }
+
+    ~slow_path() { heap_.in_slow_path = false; }
+
+    slow_path(slow_path const&) = delete;
+    slow_path& operator=(slow_path const&) = delete;
+
+private:
+    thread_heap& heap_;
+};
+
+/// free keeps errno, whatever the system calls under it do.
+class errno_keeper {
+public:
+    errno_keeper() noexcept : kept_{errno} {}
+
+    ~errno_keeper() { errno = kept_; }
+
+    errno_keeper(errno_keeper const&) = delete;
+    errno_keeper& operator=(errno_keeper const&) = delete;
+
+private:
+    int kept_;
+};
+
+constexpr std::size_t bytes_max = PTRDIFF_MAX;
+
+bool is_possible(char const* operation, std::size_t bytes, void const* caller) noexcept {
+    if (bytes <= bytes_max) [[likely]] {
+        return true;
+    }
+    host_misuse({.kind = misuse_kind::size_overflow,
+                 .operation = operation,
+                 .count = 1,
+                 .element_bytes = bytes,
+                 .caller = caller});
+    return false;
+}
+
+void* or_enomem(void* block) noexcept {
+    if (block == nullptr) [[unlikely]] {
+        errno = ENOMEM;
+    }
+    return block;
+}
+
+/// The page of a block, or null after a report: `ptr` is not the start of a block of ours.
+page* find_block(char const* operation, void const* ptr, void const* caller,
+                 misuse_verdict* verdict) noexcept {
+    page* const home = page_of(ptr);
+    misuse event{.kind = misuse_kind::foreign_pointer,
+                 .operation = operation,
+                 .ptr = ptr,
+                 .caller = caller};
+    if (home != nullptr) {
+        page_kind const kind = home->kind.load(std::memory_order_relaxed);
+        bool const is_start =
+            kind == page_kind::small ? home->is_block_start(ptr) : ptr == home->start;
+        if (kind != page_kind::none && is_start) {
+            return home;
+        }
+        if (kind != page_kind::none) {
+            event.kind = misuse_kind::interior_pointer;
+            event.block = kind == page_kind::small ? home->block_of(ptr) : home->start;
+            event.block_bytes = home->block_bytes.get();
+        }
+    }
+    *verdict = host_misuse(event);
+    return nullptr;
+}
+
+void free_block(thread_heap& heap, void* ptr, char const* operation, void const* caller) noexcept {
+    misuse_verdict verdict = misuse_verdict::ignore;
+    page* const home = find_block(operation, ptr, caller, &verdict);
+    if (home == nullptr) {
+        if (verdict == misuse_verdict::forward_to_libc) {
+            host_forward_free(ptr);
+        }
+        return;
+    }
+    slow_path const inside{heap, operation, caller};
+    if (home->kind.load(std::memory_order_relaxed) == page_kind::small) {
+        heap.deallocate_found(*home, ptr, caller);
+    } else if (!deallocate_run(*home)) {
+        host_misuse({.kind = misuse_kind::double_free,
+                     .operation = operation,
+                     .ptr = ptr,
+                     .block = ptr,
+                     .block_bytes = home->block_bytes.get(),
+                     .caller = caller});
+    }
+}
+
+void* allocate_any(thread_heap& heap, std::size_t bytes, void const* caller) noexcept {
+    slow_path const inside{heap, "malloc", caller};
+    if (bytes > sizing::small_max) {
+        return allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum}).start;
+    }
+    return heap.allocate_class(sizing::class_of(bytes));
+}
+
+/// Whether a block of `usable` bytes should stay where it is for a request of `bytes`.
+bool fits_well(std::size_t usable, std::size_t bytes) noexcept {
+    return bytes <= usable && (bytes >= usable / 2 || usable <= 2 * sizing::quantum);
+}
+
+void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
+                      void const* caller) noexcept {
+    misuse_verdict verdict = misuse_verdict::ignore;
+    page* const home = find_block("realloc", ptr, caller, &verdict);
+    if (home == nullptr) {
+        return nullptr;
+    }
+    std::size_t const usable = home->block_bytes.get();
+    bool const is_run = home->kind.load(std::memory_order_relaxed) != page_kind::small;
+    if (!is_run && fits_well(usable, bytes)) {
+        return ptr;
+    }
+    if (is_run && bytes > sizing::small_max) {
+        slow_path const inside{heap, "realloc", caller};
+        if (resize_run_in_place(*home, bytes)) {
+            return ptr;
+        }
+        if (void* const moved = move_run(heap, *home, bytes)) {
+            return moved;
+        }
+    }
+    void* const moved = allocate_any(heap, bytes, caller);
+    if (moved == nullptr) {
+        return bytes <= usable ? ptr : nullptr;  // shrinking can't fail
+    }
+    std::memcpy(moved, ptr, std::min(usable, bytes));
+    free_block(heap, ptr, "realloc", caller);
+    return moved;
+}
+
+}  // namespace
+
+void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
+    void const* const caller = __builtin_return_address(0);
+    if (!is_possible("malloc", bytes, caller)) {
+        return or_enomem(nullptr);
+    }
+    return or_enomem(with_heap(heap, [bytes, caller](thread_heap& own) {
+        return allocate_any(own, bytes, caller);
+    }));
+}
+
+void deallocate_slow(void* ptr, thread_heap* heap) noexcept {
+    if (ptr == nullptr) {
+        return;
+    }
+    errno_keeper const keeper;
+    void const* const caller = __builtin_return_address(0);
+    with_heap(heap, [ptr, caller](thread_heap& own) { free_block(own, ptr, "free", caller); });
+}
+
+void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noexcept {
+    errno_keeper const keeper;
+    void const* const caller = __builtin_return_address(0);
+    slow_path const inside{*heap, "free", caller};
+    heap->deallocate_emptied(*home, ptr, caller);
+}
+
+void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) noexcept {
+    if (!is_possible("calloc", bytes, caller)) {
+        return or_enomem(nullptr);
+    }
+    return or_enomem(with_heap(heap, [bytes, caller](thread_heap& own) -> void* {
+        slow_path const inside{own, "calloc", caller};
+        if (bytes <= sizing::small_max) {
+            return own.allocate_class_zeroed(sizing::class_of(bytes), bytes);
+        }
+        run_block const got = allocate_run(own, {.bytes = bytes, .alignment = sizing::quantum});
+        if (got.start != nullptr && !got.zeroed) {
+            std::memset(got.start, 0, bytes);
+        }
+        return got.start;
+    }));
+}
+
+void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignment,
+                       void const* caller) noexcept {
+    if (!is_possible("memalign", bytes, caller)) {
+        return or_enomem(nullptr);
+    }
+    return or_enomem(with_heap(heap, [bytes, alignment, caller](thread_heap& own) -> void* {
+        slow_path const inside{own, "memalign", caller};
+        unsigned const size_class =
+            alignment <= sizing::slice_bytes && bytes <= sizing::small_max
+                ? sizing::class_of_aligned(bytes, alignment)
+                : 0;
+        if (size_class != 0) {
+            return own.allocate_class(size_class);
+        }
+        return allocate_run(own, {.bytes = std::max<std::size_t>(bytes, 1),
+                                  .alignment = alignment})
+            .start;
+    }));
+}
+
+void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes, void const* caller) noexcept {
+    if (!is_possible("realloc", bytes, caller)) {
+        return or_enomem(nullptr);
+    }
+    return or_enomem(with_heap(heap, [ptr, bytes, caller](thread_heap& own) {
+        return reallocate_here(own, ptr, bytes, caller);
+    }));
+}
+
+std::size_t usable_bytes(void const* ptr, void const* caller) noexcept {
+    misuse_verdict verdict = misuse_verdict::ignore;
+    page const* const home = find_block("malloc_usable_size", ptr, caller, &verdict);
+    return home == nullptr ? 0 : home->block_bytes.get();
+}
+
+}  // namespace tarn::impl::heap

@@ -1,0 +1,209 @@
+#include "heap/orphans.hpp"
+
+#include <array>
+
+#include "heap/process.hpp"
+
+namespace tarn::impl::heap {
+
+namespace {
+
+/// Which blocks of a page are free.
+class block_set {
+public:
+    explicit block_set(page const& of) noexcept : of_{of} {}
+
+    /// Adds a list as far as it makes sense: a list cut off by the death of its writer may run
+    /// into a block that was just handed out.
+    void add_list(block const* list) noexcept {
+        while (list != nullptr && pages.find(list) == &of_ && of_.is_block_start(list)) {
+            auto const index = static_cast<std::size_t>(
+                static_cast<std::size_t>(reinterpret_cast<std::byte const*>(list) - of_.start) /
+                of_.block_bytes.get());
+            std::uint64_t const bit = std::uint64_t{1} << (index % 64);
+            if (index >= static_cast<std::size_t>(of_.capacity.get()) || (words_[index / 64] & bit) != 0) {
+                return;
+            }
+            words_[index / 64] |= bit;
+            list = list->next;
+        }
+    }
+
+    [[nodiscard]] bool contains(std::size_t index) const noexcept {
+        return (words_[index / 64] >> (index % 64) & 1) != 0;
+    }
+
+private:
+    static constexpr std::size_t blocks_max = sizing::slice_bytes / sizing::quantum;
+
+    page const& of_;
+    std::array<std::uint64_t, blocks_max / 64> words_{};
+};
+
+/// Used slices that belong to no page: a thread vanished while it held the run.
+void return_lost_runs() noexcept {
+    constexpr std::size_t runs_max = 16;
+    std::array<space::run, runs_max> lost;
+    std::size_t count = runs_max;
+    while (count == runs_max) {
+        count = 0;
+        process.space.for_each_used([&lost, &count](space::run const& used) {
+            for (std::uint32_t slice = 0; slice < used.slices && count < runs_max; ++slice) {
+                std::byte* const base = used.base + slice * sizing::slice_bytes;
+                page const* const entered = page_of(base);
+                if (entered == nullptr ||
+                    entered->kind.load(std::memory_order_relaxed) == page_kind::none) {
+                    lost[count] = {.base = base, .slices = 1, .arena = used.arena};
+                    ++count;
+                }
+            }
+        });
+        for (std::size_t i = 0; i < count; ++i) {
+            if (pages.find(lost[i].base) != nullptr) {
+                pages.clear(lost[i].base, 1);
+            }
+            process.space.return_run(lost[i]);
+        }
+    }
+}
+
+/// A page in nobody's hands goes where others find it.
+void settle(page& orphan) noexcept {
+    orphan.owner.set(nullptr);
+    orphan.list_next = nullptr;
+    orphan.list_prev = nullptr;
+    if (orphan.out.get() == 0) {
+        release_page(orphan);
+    } else if (orphan.local == nullptr && orphan.capacity.get() == orphan.reserved) {
+        orphan.remote.reset(hold::adrift);
+    } else {
+        put_in_bin(orphan);
+    }
+}
+
+bool is_alive(thread_heap const* owner) noexcept {
+    return owner != nullptr && owner->phase.load(std::memory_order_relaxed) == heap_phase::active;
+}
+
+/// Pops the pages of all bins into one chain. Each is marked by pointing back to itself: every
+/// other page that looks binned or held without owner is then known to be lost.
+page* empty_bins() noexcept {
+    page* chain = nullptr;
+    for (shared_bin& bin : process.bins) {
+        for (;;) {
+            base::node_index const index = process.descriptors.pop(bin.pages);
+            if (index == base::node_index::none) {
+                break;
+            }
+            page& popped = *process.descriptors.at(index);
+            popped.list_next = chain;
+            popped.list_prev = &popped;
+            chain = &popped;
+        }
+    }
+    return chain;
+}
+
+void adopt_pages() noexcept {
+    page* binned = empty_bins();
+    process.descriptors.for_each([](page& each) {
+        if (each.kind.load(std::memory_order_relaxed) != page_kind::small ||
+            each.list_prev == &each || each.remote.load().how() == hold::adrift) {
+            return;
+        }
+        thread_heap const* const owner = each.owner.get();
+        if (!is_alive(owner)) {
+            bool const is_current = owner != nullptr && owner->current(each.size_class) == &each;
+            repair(each, is_current ? owner->head(each.size_class) : nullptr);
+            settle(each);
+        }
+    });
+    while (binned != nullptr) {
+        page& next = *binned;
+        binned = next.list_next;
+        next.collect_remote();
+        settle(next);
+    }
+}
+
+}  // namespace
+
+void repair(page& orphan, block const* list) noexcept {
+    block_set free_blocks{orphan};
+    free_blocks.add_list(list);
+    free_blocks.add_list(orphan.local);
+    free_blocks.add_list(orphan.remote.take().list());
+    block* rebuilt = nullptr;
+    int outside = orphan.capacity.get();
+    for (auto index = static_cast<std::size_t>(orphan.capacity.get()); index-- > 0;) {
+        if (free_blocks.contains(index)) {
+            std::byte* const at =
+                orphan.start + index * orphan.block_bytes.get();
+            rebuilt = ::new (at) block{rebuilt};
+            --outside;
+        }
+    }
+    orphan.local = rebuilt;
+    orphan.out.set(outside);
+    orphan.fresh_zeroed = false;  // blocks behind capacity may have been linked already
+    orphan.list_zeroed = false;
+}
+
+void adopt_orphans() noexcept {
+    base::lock_guard const guard{process.adoption};
+    if (!process.orphans.load(std::memory_order_relaxed)) {
+        return;
+    }
+    adopt_pages();
+    process.heaps.for_each([](thread_heap& each) {
+        if (each.phase.load(std::memory_order_relaxed) == heap_phase::vanished) {
+            each.forget();
+            each.phase.store(heap_phase::unused, std::memory_order_relaxed);
+            process.heaps.push(process.idle_heaps, each);
+        }
+    });
+    return_lost_runs();
+    // release: pairs with the acquire at the head of every slow path.
+    process.orphans.store(false, std::memory_order_release);
+}
+
+void prepare_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS {
+    process.late.lock();
+    process.adoption.lock();
+    process.space.lock_for_fork();
+    process.heaps.lock_for_fork();
+    process.descriptors.lock_for_fork();
+}
+
+void fork_in_parent() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS {
+    process.descriptors.unlock_after_fork();
+    process.heaps.unlock_after_fork();
+    process.space.unlock_after_fork();
+    process.adoption.unlock();
+    process.late.unlock();
+}
+
+void fork_in_child() noexcept {
+    fork_in_parent();
+    thread_heap const* const own = this_thread;
+    bool any = false;
+    std::uint32_t active = 0;
+    process.heaps.for_each([own, &any, &active](thread_heap& each) {
+        if (each.phase.load(std::memory_order_relaxed) != heap_phase::active) {
+            return;
+        }
+        if (&each == own) {
+            ++active;
+            return;
+        }
+        each.phase.store(heap_phase::vanished, std::memory_order_relaxed);
+        any = true;
+    });
+    process.active_heaps.store(active, std::memory_order_relaxed);
+    process.check_running.store(false, std::memory_order_relaxed);
+    if (any) {
+        process.orphans.store(true, std::memory_order_release);
+    }
+}
+
+}  // namespace tarn::impl::heap

@@ -1,0 +1,95 @@
+// heap/page.hpp - page: the descriptor of a run of slices that holds blocks of one size.
+//
+// Threads    line 0 is the owner's to write; others read `owner`, `start`, `divisor` and the
+//            atomic counters. `remote` is everybody's. A page without owner is changed only by
+//            whoever just took it (heap/remote_word.hpp).
+// Always     out + length(local) == capacity <= reserved. `out` counts blocks that are live, in
+//            the owner's allocation list, or in `remote`.
+//            Descriptors lie in a record_table, apart from blocks, and are never unmapped.
+// Cost       128 bytes per page or large block: a line that the owner's frees touch, and one that
+//            the frees of others and the slow path touch. malloc's fast path touches neither.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "base/attributes.hpp"
+#include "base/check.hpp"
+#include "base/single_writer.hpp"
+#include "base/tagged_stack.hpp"
+#include "heap/remote_word.hpp"
+#include "space/address_space.hpp"
+
+namespace tarn::impl::heap {
+
+class thread_heap;
+
+enum class page_kind : std::uint8_t {
+    none,   // the descriptor is unused
+    small,  // blocks of a size class
+    large,  // one block in a run of its own
+    huge    // one block in a mapping of its own
+};
+
+struct alignas(128) page {
+    base::single_writer<thread_heap*> owner;  // null: nobody; every free then takes the slow path
+    std::byte* start;                 // of the first block
+    std::uint64_t divisor;            // ceil(2^64 / block bytes), see is_block_start()
+    block* local;                     // freed by the owner, not yet handed out again
+    base::single_writer<int> out;
+    base::single_writer<int> capacity;  // blocks made so far; the rest is untouched memory
+    base::single_writer<std::size_t> block_bytes;
+    std::int32_t reserved;            // blocks that fit
+    std::atomic<page_kind> kind;
+    std::uint8_t size_class;
+    bool list_zeroed;                 // the owner's allocation list is zero but for the links
+    bool fresh_zeroed;                // memory behind capacity is zero
+    std::int32_t accounted;           // `out` when the owner last told the statistics
+
+    remote_word remote;
+    page* list_next;
+    page* list_prev;
+    space::run memory;
+    std::size_t mapping_bytes;        // huge: size of the reservation
+    std::atomic<base::node_index> node_link;
+    base::node_index self_index;
+
+    /// Whether `ptr`, an address inside the page, is the start of a block: n * ceil(2^64/d) wraps
+    /// to less than ceil(2^64/d) exactly for multiples of d (D. Lemire et al., "Faster remainder
+    /// by direct computation", 2019; n and d below 2^32).
+    [[nodiscard]] TARN_HOT bool is_block_start(void const* ptr) const noexcept {
+        auto const offset =
+            static_cast<std::uint64_t>(static_cast<std::byte const*>(ptr) - start);
+        return offset * divisor < divisor;
+    }
+
+    static constexpr std::uint64_t divisor_for(std::size_t bytes) noexcept {
+        return ~std::uint64_t{0} / bytes + 1;
+    }
+
+    /// Start of the block that holds `ptr`.
+    [[nodiscard]] std::byte* block_of(void const* ptr) const noexcept {
+        std::size_t const bytes = block_bytes.get();
+        auto const offset = static_cast<std::size_t>(static_cast<std::byte const*>(ptr) - start);
+        return start + offset / bytes * bytes;
+    }
+
+    /// Owner's free. True: nothing is outside any more, or (a double free) nothing was before.
+    [[nodiscard]] TARN_HOT bool push_local(void* ptr) noexcept {
+        local = ::new (ptr) block{local};
+        return out.decrement_to_zero();
+    }
+
+    /// Adds what other threads freed to the local list. For whoever holds the page. A list longer
+    /// than what was out is reported as a double free and dropped, since it may be a ring.
+    void collect_remote() noexcept;
+
+    /// Checks the invariants above, as far as the owner may look.
+    void audit() const noexcept;
+};
+
+static_assert(sizeof(page) == 128);
+
+}  // namespace tarn::impl::heap

@@ -1,0 +1,213 @@
+#include "heap/process.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/check.hpp"
+
+namespace tarn::impl::heap {
+
+using platform::os;
+
+constinit process_page_map pages;
+constinit process_state process;
+constinit thread_heap empty_heap;
+constinit thread_heap finished_heap;
+constinit thread_heap late_heap;
+thread_local constinit thread_heap* this_thread = &empty_heap;
+
+namespace {
+
+enum start_phase : std::uint32_t { not_started, starting, started, start_failed };
+
+/// Fits reservations to what the process may use.
+void scale_to_limits(heap_options& options) noexcept {
+    std::size_t const limit = os::address_space_limit();
+    options.space.ceiling = pages.ceiling();
+    if (limit != std::numeric_limits<std::size_t>::max()) {
+        std::size_t const share = std::max<std::size_t>(limit / 16, 4 * MiB);
+        options.space.arena_bytes =
+            std::min(options.space.arena_bytes, base::align_down(share, 2 * MiB));
+    }
+}
+
+start_phase start_once() noexcept {
+    process.options = host_options();
+    if (!pages.initialize()) {
+        return start_failed;
+    }
+    scale_to_limits(process.options);
+    process.space.configure(process.options.space);
+    late_heap.phase.store(heap_phase::active, std::memory_order_relaxed);
+    return started;
+}
+
+}  // namespace
+
+bool start_process() noexcept {
+    // acquire: pairs with the release below; a thread that sees `started` sees what it needs.
+    std::uint32_t phase = process.start_state.load(std::memory_order_acquire);
+    while (phase != started) {
+        if (phase == starting) {
+            os::wait(process.start_state, starting);
+            phase = process.start_state.load(std::memory_order_acquire);
+            continue;
+        }
+        if (!process.start_state.compare_exchange_strong(phase, starting,
+                                                         std::memory_order_acquire)) {
+            continue;
+        }
+        phase = start_once();
+        process.start_state.store(phase, std::memory_order_release);
+        os::wake_one(process.start_state);
+        if (phase == start_failed) {
+            return false;  // memory may be there next time
+        }
+    }
+    os::wake_one(process.start_state);  // each waiter wakes the next
+    return true;
+}
+
+thread_heap* enter_thread() noexcept {
+    if (process.start_state.load(std::memory_order_acquire) != started && !start_process()) {
+        return nullptr;
+    }
+    base::node_index const idle = process.heaps.pop(process.idle_heaps);
+    thread_heap* const own =
+        idle != base::node_index::none ? process.heaps.at(idle) : process.heaps.allocate();
+    if (own == nullptr) {
+        return nullptr;
+    }
+    own->phase.store(heap_phase::active, std::memory_order_relaxed);
+    process.active_heaps.fetch_add(1, std::memory_order_relaxed);
+    this_thread = own;
+    // Both may allocate, and find this thread served.
+    if (!process.host_told.exchange(true, std::memory_order_relaxed)) {
+        host_started();
+    }
+    host_thread_entered(own);
+    return own;
+}
+
+void leave_thread(thread_heap& heap) noexcept {
+    this_thread = &finished_heap;
+    if (process.orphans.load(std::memory_order_acquire)) {
+        adopt_orphans();
+    }
+    heap.leave();
+    heap.phase.store(heap_phase::unused, std::memory_order_relaxed);
+    process.active_heaps.fetch_sub(1, std::memory_order_relaxed);
+    process.heaps.push(process.idle_heaps, heap);
+    process.space.purge_due();
+}
+
+void release_page(page& empty) noexcept {
+    TARN_ASSERT(empty.out.get() == 0);
+    if (empty.accounted != 0) {
+        note_growth(-static_cast<std::int64_t>(empty.accounted) *
+                    static_cast<std::int64_t>(empty.block_bytes.get()));
+        empty.accounted = 0;
+    }
+    space::run const memory = empty.memory;
+    empty.kind.store(page_kind::none, std::memory_order_relaxed);
+    empty.owner.set(nullptr);
+    pages.clear(memory.base, memory.slices);
+    process.descriptors.deallocate(empty);
+    process.space.return_run(memory);
+    process.space.purge_due();
+}
+
+void put_in_bin(page& partial) noexcept {
+    shared_bin& bin = process.bins[partial.size_class];
+    partial.owner.set(nullptr);
+    partial.remote.set_binned();
+    process.descriptors.push(bin.pages, partial);
+}
+
+void sweep_bins(sweep_scope scope) noexcept {
+    // Cleared first: a page that becomes empty meanwhile sets it again.
+    process.bins_have_empty.store(false, std::memory_order_relaxed);
+    for (shared_bin& bin : process.bins) {
+        bool const has_empty = bin.has_empty.exchange(false, std::memory_order_relaxed);
+        if (scope == sweep_scope::bins_with_empty_pages && !has_empty) {
+            continue;
+        }
+        page* kept = nullptr;
+        for (;;) {
+            base::node_index const index = process.descriptors.pop(bin.pages);
+            if (index == base::node_index::none) {
+                break;
+            }
+            page& taken = *process.descriptors.at(index);
+            taken.collect_remote();
+            if (taken.out.get() == 0) {
+                release_page(taken);
+            } else {
+                taken.list_next = kept;
+                kept = &taken;
+            }
+        }
+        while (kept != nullptr) {
+            page& next = *kept;
+            kept = next.list_next;
+            next.list_next = nullptr;
+            put_in_bin(next);
+        }
+    }
+}
+
+void reclaim(thread_heap& own) noexcept {
+    own.collect();
+    sweep_bins(sweep_scope::all_bins);
+    process.space.purge_all();
+}
+
+outside_totals measure_outside() noexcept {
+    outside_totals totals;
+    process.descriptors.for_each([&totals](page const& each) {
+        page_kind const kind = each.kind.load(std::memory_order_relaxed);
+        if (kind == page_kind::none) {
+            return;
+        }
+        std::int64_t const posted =
+            kind == page_kind::small ? static_cast<std::int64_t>(each.remote.load().count()) : 0;
+        std::int64_t const blocks = std::max<std::int64_t>(each.out.get() - posted, 0);
+        totals.blocks += static_cast<std::uint64_t>(blocks);
+        totals.bytes += static_cast<std::uint64_t>(blocks) *
+                        each.block_bytes.get();
+    });
+    return totals;
+}
+
+void note_growth(std::int64_t bytes) noexcept {
+    // `outside_bytes` is an upper bound: frees count when their page is next looked at. A walk
+    // makes it exact where it promises a new peak. Walks that find none become rarer, so that a
+    // program which frees at random beside its peak does not pay for them.
+    std::int64_t const total =
+        process.outside_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+    if (bytes <= 0 || total <= process.next_peak_check.load(std::memory_order_relaxed) ||
+        process.check_running.exchange(true, std::memory_order_acquire)) {
+        return;
+    }
+    constexpr std::uint32_t futile_max = 5;
+    auto const exact = static_cast<std::int64_t>(measure_outside().bytes);
+    auto const peak =
+        static_cast<std::int64_t>(process.live_peak_bytes.load(std::memory_order_relaxed));
+    std::uint32_t futile = process.futile_checks.load(std::memory_order_relaxed);
+    if (exact > peak) {
+        process.live_peak_bytes.store(static_cast<std::uint64_t>(exact),
+                                      std::memory_order_relaxed);
+        futile = 0;
+    } else {
+        futile = std::min(futile + 1, futile_max);
+    }
+    process.futile_checks.store(futile, std::memory_order_relaxed);
+    process.outside_bytes.fetch_add(exact - total, std::memory_order_relaxed);
+    std::int64_t const step = std::max(growth_step_bytes, std::max(exact, peak) / 32);
+    process.next_peak_check.store(std::max(exact, peak) + (step << futile) - step / 2,
+                                  std::memory_order_relaxed);
+    // release: pairs with the acquire above; one check at a time.
+    process.check_running.store(false, std::memory_order_release);
+}
+
+}  // namespace tarn::impl::heap

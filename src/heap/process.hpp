@@ -1,0 +1,126 @@
+// heap/process.hpp - what all threads share: descriptors, heaps, bins, start and end of threads.
+//
+// Threads    any; see each function
+// Always     constant-initialised: usable before any constructor has run
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/ranked_mutex.hpp"
+#include "base/tagged_stack.hpp"
+#include "heap/host.hpp"
+#include "heap/page.hpp"
+#include "heap/thread_heap.hpp"
+#include "platform/os.hpp"
+#include "space/address_space.hpp"
+#include "space/record_table.hpp"
+
+namespace tarn::impl::heap {
+
+/// Partly free pages of one class that any thread may take. A lock-free stack.
+struct alignas(64) shared_bin {
+    base::tagged_stack pages;
+    std::atomic<bool> has_empty{false};  // a page inside became empty by remote frees
+};
+
+struct process_state {
+    space::record_table<page, platform::os, base::lock_rank::page_records> descriptors;
+    space::record_table<thread_heap, platform::os, base::lock_rank::heap_records> heaps;
+    space::address_space space;
+    std::array<shared_bin, sizing::class_count> bins;
+    base::tagged_stack idle_heaps;  // records of finished threads
+    heap_options options;
+
+    std::atomic<std::uint32_t> start_state{0};  // a start_phase
+    std::atomic<bool> host_told{false};
+    std::atomic<bool> bins_have_empty{false};   // in some bin has_empty is set
+    std::atomic<std::uint32_t> active_heaps{0};
+    std::atomic<bool> orphans{false};  // a forked child has pages of vanished threads
+    std::atomic<std::uint64_t> huge_bytes{0};
+    std::atomic<std::uint64_t> huge_reserved_bytes{0};
+    std::atomic<std::uint64_t> huge_released_bytes{0};
+
+    // Growth of what is outside pages' free lists, told by heaps in steps; see note_growth().
+    std::atomic<std::int64_t> outside_bytes{0};
+    std::atomic<std::int64_t> next_peak_check{0};
+    std::atomic<std::uint64_t> live_peak_bytes{0};
+    std::atomic<std::uint32_t> futile_checks{0};
+    std::atomic<bool> check_running{false};
+
+    base::ranked_mutex<base::lock_rank::adoption, platform::os> adoption;
+    base::ranked_mutex<base::lock_rank::late_heap, platform::os> late;
+};
+
+TARN_HIDDEN extern constinit process_state process;
+
+TARN_HIDDEN extern constinit thread_heap empty_heap;     // of threads that have not allocated yet
+TARN_HIDDEN extern constinit thread_heap finished_heap;  // of threads past their exit hook
+TARN_HIDDEN extern constinit thread_heap late_heap;      // serves those, under process.late
+
+/// Starts the allocator if it has not been started. False: the system refuses the least memory.
+[[nodiscard]] bool start_process() noexcept;
+
+/// Gives the calling thread a heap. Null: out of memory.
+[[nodiscard]] thread_heap* enter_thread() noexcept;
+
+/// Calls use(thread_heap&) with the heap that serves a thread whose this_thread is `heap`.
+template <class Use>
+auto with_heap(thread_heap* heap, Use use) noexcept {
+    if (heap == &empty_heap) [[unlikely]] {
+        heap = enter_thread();
+    }
+    if (heap == nullptr || heap == &finished_heap) [[unlikely]] {
+        base::lock_guard const guard{process.late};
+        return use(late_heap);
+    }
+    return use(*heap);
+}
+
+/// Takes the calling thread's heap away: its pages go to the shared bins or back.
+void leave_thread(thread_heap& heap) noexcept;
+
+/// Holds every lock of the allocator over a fork.
+void prepare_fork() noexcept;
+void fork_in_parent() noexcept;
+/// In the child, where only the calling thread lives: pages of the others wait for adoption.
+void fork_in_child() noexcept;
+
+/// Adopts the pages of threads that vanished in fork: repairs their counts by a walk and puts
+/// them into bins. Returns at once when there are none.
+void adopt_orphans() noexcept;
+
+enum class sweep_scope : std::uint8_t { bins_with_empty_pages, all_bins };
+
+/// Takes every page out of the bins, gives empty ones back and puts the others in again.
+void sweep_bins(sweep_scope scope) noexcept;
+
+/// Gives all back that can go without touching other threads' pages; for when memory is out.
+void reclaim(thread_heap& own) noexcept;
+
+/// Gives an empty page's memory back. The caller holds the page and nothing links to it.
+void release_page(page& empty) noexcept;
+
+/// Puts a partly free page, which the caller holds, into its class's bin.
+void put_in_bin(page& partial) noexcept;
+
+/// Called with the growth of allocated bytes since the last call. Finds new peaks.
+void note_growth(std::int64_t bytes) noexcept;
+
+/// The statistics of one's own list operations: a page's share of `outside`.
+inline constexpr std::int64_t growth_step_bytes = 64 * KiB;
+
+/// Bytes and blocks outside of all free lists, remote lists deducted: live blocks and those in
+/// threads' allocation lists. A walk over all descriptors.
+struct outside_totals {
+    std::uint64_t bytes = 0;
+    std::uint64_t blocks = 0;
+};
+[[nodiscard]] outside_totals measure_outside() noexcept;
+
+/// The page or large block that holds `ptr`, an interior address too; null: none of ours.
+[[nodiscard]] inline page* page_of(void const* ptr) noexcept { return pages.find_interior(ptr); }
+
+}  // namespace tarn::impl::heap

@@ -1,0 +1,41 @@
+// heap/run_block.hpp - blocks above sizing::small_max: a run of slices or a mapping each.
+//
+// Threads    any; a block is changed only by whoever holds it
+// Always     one descriptor per block, entered in the page map for every slice of it; owner is
+//            nobody, so that every free takes the slow path
+// Cost       a lock and a store per slice; from huge_bytes_min a few system calls. Growth in place
+//            where the neighbouring slices are free, else by moving pages, not bytes.
+#pragma once
+
+#include <cstddef>
+
+#include "heap/page.hpp"
+#include "heap/thread_heap.hpp"
+
+namespace tarn::impl::heap {
+
+inline constexpr std::size_t huge_bytes_min = 256 * MiB;  // a mapping of its own from here
+inline constexpr std::size_t move_bytes_min = 256 * KiB;  // below, copying is cheaper than remaps
+
+struct run_request {
+    std::size_t bytes;      // > 0, at most PTRDIFF_MAX
+    std::size_t alignment;  // a power of two
+};
+
+struct run_block {
+    void* start = nullptr;  // null: out of memory
+    bool zeroed = false;    // every byte reads as zero
+};
+
+[[nodiscard]] run_block allocate_run(thread_heap& heap, run_request wanted) noexcept;
+
+/// Gives the block back. False: it had been freed before, and nothing happened.
+[[nodiscard]] bool deallocate_run(page& home) noexcept;
+
+/// Makes the block `bytes` long without moving it. False: that is not possible.
+[[nodiscard]] bool resize_run_in_place(page& home, std::size_t bytes) noexcept;
+
+/// Moves a block to one of `bytes` bytes. Null: out of memory, and the old block stays.
+[[nodiscard]] void* move_run(thread_heap& heap, page& home, std::size_t bytes) noexcept;
+
+}  // namespace tarn::impl::heap

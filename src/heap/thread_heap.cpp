@@ -1,0 +1,455 @@
+#include "heap/thread_heap.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "base/bits.hpp"
+#include "base/check.hpp"
+#include "heap/process.hpp"
+
+namespace tarn::impl::heap {
+
+namespace {
+
+constexpr std::size_t make_bytes_min = 4 * KiB;   // new blocks per step: touched memory stays
+constexpr std::size_t make_bytes_max = 32 * KiB;  // close to what is used
+
+void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
+    // One writer: no read-modify-write needed.
+    counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+std::size_t bytes_of(page const& of) noexcept { return of.memory.slices * sizing::slice_bytes; }
+
+bool is_full(page const& which) noexcept {
+    return which.local == nullptr && which.capacity.get() == which.reserved;
+}
+
+}  // namespace
+
+void* thread_heap::allocate_class(unsigned size_class) noexcept {
+    slot& from = slots_[size_class];
+    return from.head != nullptr || refill(size_class) ? pop(from) : nullptr;
+}
+
+void* thread_heap::allocate_class_zeroed(unsigned size_class, std::size_t bytes) noexcept {
+    void* const fresh = allocate_class(size_class);
+    if (fresh == nullptr) {
+        return nullptr;
+    }
+    if (slots_[size_class].current->list_zeroed) {
+        static_cast<block*>(fresh)->next = nullptr;  // the only word that was written
+    } else {
+        std::memset(fresh, 0, bytes);
+    }
+    return fresh;
+}
+
+/// Gives the class an allocation list: from its current page, else from the next with free blocks.
+bool thread_heap::refill(unsigned size_class) noexcept {
+    TARN_ASSERT(slots_[size_class].head == nullptr);
+    page* from = slots_[size_class].current;
+    if (from != nullptr) {
+        if (take_list(*from)) {
+            return true;
+        }
+        if (!leave_full(*from)) {
+            return take_list(*from);  // blocks came back just now
+        }
+        slots_[size_class].current = nullptr;
+    }
+    from = next_page(size_class);
+    if (from == nullptr) {
+        return false;
+    }
+    slots_[size_class].current = from;
+    bool const taken = take_list(*from);
+    TARN_ASSERT(taken);  // pages of kept_ and bins have a free block, fresh ones have all
+    TARN_AUDIT(audit());
+    return taken;
+}
+
+/// Moves the page's free blocks to the allocation list: what the owner freed, else what others
+/// freed, else blocks of untouched memory. False: there are none.
+bool thread_heap::take_list(page& from) noexcept {
+    unsigned const size_class = from.size_class;
+    if (from.local != nullptr) {
+        slots_[size_class].head = from.local;
+        from.local = nullptr;
+        count_handed(size_class, from.capacity.get() - from.out.get());
+        from.out.set(from.capacity.get());
+        from.list_zeroed = false;
+    } else if (remote_state const seen = from.remote.load(); seen.list() != nullptr) {
+        remote_state const taken = from.remote.take();
+        slots_[size_class].head = taken.list();
+        count_handed(size_class, static_cast<int>(taken.count()));
+        from.list_zeroed = false;
+    } else if (from.capacity.get() < from.reserved) {
+        make_blocks(from);
+    } else {
+        return false;
+    }
+    account(from);
+    return true;
+}
+
+/// Links the next blocks of untouched memory, in rising order: a few at first, so that a page
+/// costs only what is used of it, then as many as were used before.
+void thread_heap::make_blocks(page& in) noexcept {
+    std::size_t const bytes = in.block_bytes.get();
+    int const made = in.capacity.get();
+    std::size_t const step =
+        std::clamp(static_cast<std::size_t>(made) * bytes, make_bytes_min, make_bytes_max);
+    auto const wanted = static_cast<int>(std::max<std::size_t>(step / bytes, 1));
+    int const count = std::min(wanted, in.reserved - made);
+    std::byte* const first = in.start + static_cast<std::size_t>(made) * bytes;
+    std::byte* at = first;
+    for (int i = 1; i < count; ++i) {
+        std::byte* const next = at + bytes;
+        ::new (at) block{reinterpret_cast<block*>(next)};
+        at = next;
+    }
+    ::new (at) block{nullptr};
+    slots_[in.size_class].head = reinterpret_cast<block*>(first);
+    in.list_zeroed = in.fresh_zeroed;
+    in.capacity.set(made + count);
+    in.out.set(in.out.get() + count);
+    count_handed(in.size_class, count);
+}
+
+/// A full page leaves its owner. False: others freed blocks into it meanwhile.
+bool thread_heap::leave_full(page& full) noexcept {
+    TARN_ASSERT(is_full(full));
+    account(full);
+    // From here on other threads may take the page; the word orders what was written before.
+    full.owner.set(nullptr);
+    if (full.remote.set_adrift()) {
+        return true;
+    }
+    full.owner.set(this);
+    return false;
+}
+
+page* thread_heap::next_page(unsigned size_class) noexcept {
+    if (page* const own = kept_[size_class].front()) {
+        drop(*own);
+        return own;
+    }
+    if (page* const shared = pop_bin(size_class)) {
+        return shared;
+    }
+    return fresh_page(size_class);
+}
+
+page* thread_heap::pop_bin(unsigned size_class) noexcept {
+    base::node_index const index = process.descriptors.pop(process.bins[size_class].pages);
+    if (index == base::node_index::none) {
+        return nullptr;
+    }
+    page& taken = *process.descriptors.at(index);
+    taken.owner.set(this);
+    taken.collect_remote();
+    return &taken;
+}
+
+page* thread_heap::fresh_page(unsigned size_class) noexcept {
+    std::size_t const slices = sizing::class_slices(size_class);
+    if (process.bins_have_empty.load(std::memory_order_relaxed)) {
+        sweep_bins(sweep_scope::bins_with_empty_pages);
+    }
+    process.space.purge_due();
+    space::run memory = process.space.acquire(slices);
+    if (memory.base == nullptr) {
+        reclaim(*this);
+        if (page* const shared = pop_bin(size_class)) {
+            return shared;
+        }
+        memory = process.space.acquire(slices);
+        if (memory.base == nullptr) {
+            return nullptr;
+        }
+    }
+    page* const fresh = process.descriptors.allocate();
+    if (fresh == nullptr) {
+        process.space.return_run(memory);
+        return nullptr;
+    }
+    std::size_t const bytes = sizing::class_bytes(size_class);
+    fresh->start = memory.base;
+    fresh->divisor = page::divisor_for(bytes);
+    fresh->local = nullptr;
+    fresh->out.set(0);
+    fresh->capacity.set(0);
+    fresh->block_bytes.set(bytes);
+    fresh->reserved = static_cast<int>(sizing::class_blocks(size_class));
+    fresh->size_class = static_cast<std::uint8_t>(size_class);
+    fresh->list_zeroed = false;
+    fresh->fresh_zeroed = memory.zeroed;
+    fresh->accounted = 0;
+    fresh->memory = memory;
+    fresh->remote.reset(hold::held);
+    if (!pages.assign(memory.base, slices, fresh)) {
+        process.descriptors.deallocate(*fresh);
+        process.space.return_run(memory);
+        return nullptr;
+    }
+    fresh->owner.set(this);
+    fresh->kind.store(page_kind::small, std::memory_order_relaxed);
+    return fresh;
+}
+
+/// Links an owned page with free blocks, not current, to the heap. Beyond the cap it, or an older
+/// one of its class, goes to where other threads find it.
+void thread_heap::keep(page& owned) noexcept {
+    std::size_t const bytes = bytes_of(owned);
+    kept_bytes_ += bytes;
+    if (owned.out.get() == 0) {
+        kept_empty_bytes_ += bytes;
+        kept_[owned.size_class].push_back(owned);
+    } else {
+        kept_[owned.size_class].push_front(owned);
+    }
+    bool const alone = process.active_heaps.load(std::memory_order_relaxed) <= 1;
+    if (!alone && kept_bytes_ > process.options.thread_cache_bytes) {
+        page& oldest = *kept_[owned.size_class].back();
+        drop(oldest);
+        dispose(oldest);
+    }
+}
+
+/// Takes a page out of the kept ones.
+void thread_heap::drop(page& owned) noexcept {
+    std::size_t const bytes = bytes_of(owned);
+    kept_[owned.size_class].remove(owned);
+    kept_bytes_ -= bytes;
+    if (owned.out.get() == 0) {
+        kept_empty_bytes_ -= bytes;
+    }
+}
+
+/// Parts with an owned, unlinked page: back to the system's side, adrift, or into its bin.
+void thread_heap::dispose(page& owned) noexcept {
+    owned.collect_remote();
+    while (is_full(owned)) {
+        if (leave_full(owned)) {
+            return;
+        }
+        owned.collect_remote();
+    }
+    account(owned);
+    if (owned.out.get() == 0) {
+        release_page(owned);
+    } else {
+        put_in_bin(owned);
+    }
+}
+
+/// An owned page has no live block any more. One per class is kept, within a cap.
+void thread_heap::page_emptied(page& home) noexcept {
+    account(home);
+    if (slots_[home.size_class].current == &home) {
+        return;
+    }
+    auto& kept = kept_[home.size_class];
+    kept_empty_bytes_ += bytes_of(home);  // so that drop() finds it as it is
+    page const* const last = kept.back();
+    bool const has_empty = last != &home && last->out.get() == 0;
+    if (has_empty || kept_empty_bytes_ > process.options.thread_empty_bytes) {
+        drop(home);
+        release_page(home);
+    } else {
+        kept.remove(home);
+        kept.push_back(home);
+    }
+}
+
+void thread_heap::deallocate_emptied(page& home, void* ptr, void const* caller) noexcept {
+    if (home.out.get() < 0) {
+        home.local = static_cast<block*>(ptr)->next;
+        home.out.set(0);
+        host_misuse({.kind = misuse_kind::double_free,
+                     .operation = "free",
+                     .ptr = ptr,
+                     .block = ptr,
+                     .block_bytes = home.block_bytes.get(),
+                     .caller = caller});
+        return;
+    }
+    page_emptied(home);
+}
+
+void thread_heap::deallocate_found(page& home, void* ptr, void const* caller) noexcept {
+    misuse event{.kind = misuse_kind::interior_pointer,
+                 .operation = "free",
+                 .ptr = ptr,
+                 .block = nullptr,
+                 .block_bytes = home.block_bytes.get(),
+                 .caller = caller};
+    if (!home.is_block_start(ptr)) {
+        event.block = home.block_of(ptr);
+        host_misuse(event);
+        return;
+    }
+    if (home.owner.get() != this) {
+        free_elsewhere(home, ptr);
+        return;
+    }
+    if (ptr == home.local) {
+        event.kind = misuse_kind::double_free;
+        event.block = ptr;
+        host_misuse(event);
+        return;
+    }
+    if (home.push_local(ptr)) {
+        deallocate_emptied(home, ptr, caller);
+    }
+}
+
+/// Frees into a page that is not this heap's: takes an adrift page over, else posts the block.
+void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
+    remote_state seen = home.remote.load();
+    for (;;) {
+        if (seen.how() == hold::adrift) {
+            if (home.remote.try_claim()) {
+                home.owner.set(this);
+                bool const empty = home.push_local(ptr);
+                account(home);
+                if (empty) {
+                    release_page(home);
+                } else {
+                    keep(home);
+                }
+                return;
+            }
+            seen = home.remote.load();
+        } else if (home.remote.try_push(seen, static_cast<block*>(ptr))) {
+            break;
+        }
+    }
+    bump(cross_thread_frees, 1);
+    // From here on the page may be gone: its descriptor stays readable, and this is but a hint.
+    if (seen.how() == hold::binned &&
+        static_cast<int>(seen.count()) + 1 == home.out.get()) {
+        process.bins[home.size_class].has_empty.store(true, std::memory_order_relaxed);
+        process.bins_have_empty.store(true, std::memory_order_relaxed);
+    }
+}
+
+/// Puts the allocation list of a class back into the page it came from.
+void thread_heap::return_list(unsigned size_class) noexcept {
+    page* const home = slots_[size_class].current;
+    int returned = 0;
+    while (block* const head = slots_[size_class].head) {
+        slots_[size_class].head = head->next;
+        static_cast<void>(home->push_local(head));
+        ++returned;
+    }
+    count_handed(size_class, -returned);
+}
+
+void thread_heap::leave() noexcept {
+    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+        if (page* const last = slots_[size_class].current) {
+            return_list(size_class);
+            slots_[size_class].current = nullptr;
+            dispose(*last);
+        }
+        while (page* const own = kept_[size_class].front()) {
+            drop(*own);
+            dispose(*own);
+        }
+    }
+    TARN_ASSERT(kept_bytes_ == 0);
+    TARN_ASSERT(kept_empty_bytes_ == 0);
+    note_growth(growth_bytes_);
+    growth_bytes_ = 0;
+}
+
+void thread_heap::collect() noexcept {
+    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+        page* next = nullptr;
+        for (page* own = kept_[size_class].front(); own != nullptr; own = next) {
+            next = own->list_next;
+            if (own->out.get() != 0) {
+                own->collect_remote();
+                if (own->out.get() == 0) {
+                    kept_empty_bytes_ += bytes_of(*own);
+                }
+            }
+            if (own->out.get() == 0) {
+                drop(*own);
+                account(*own);
+                release_page(*own);
+            }
+        }
+        page* const last = slots_[size_class].current;
+        if (last != nullptr && slots_[size_class].head == nullptr) {
+            last->collect_remote();
+            if (last->out.get() == 0) {
+                slots_[size_class].current = nullptr;
+                account(*last);
+                release_page(*last);
+            }
+        }
+    }
+}
+
+void thread_heap::forget() noexcept {
+    slots_ = {};
+    kept_ = {};
+    kept_bytes_ = 0;
+    kept_empty_bytes_ = 0;
+    growth_bytes_ = 0;
+    in_slow_path = false;
+}
+
+void thread_heap::account(page& owned) noexcept {
+    std::int64_t const change = owned.out.get() - owned.accounted;
+    owned.accounted = owned.out.get();
+    growth_bytes_ +=
+        change * static_cast<std::int64_t>(owned.block_bytes.get());
+    if (growth_bytes_ >= growth_step_bytes || growth_bytes_ <= -growth_step_bytes) {
+        note_growth(growth_bytes_);
+        growth_bytes_ = 0;
+    }
+}
+
+void thread_heap::count_handed(unsigned size_class, int blocks) noexcept {
+    bump(handed[size_class], static_cast<std::uint64_t>(static_cast<std::int64_t>(blocks)));
+}
+
+std::size_t thread_heap::listed(unsigned size_class) const noexcept {
+    std::size_t count = 0;
+    for (block const* at = slots_[size_class].head; at != nullptr; at = at->next) {
+        ++count;
+    }
+    return count;
+}
+
+void thread_heap::audit() const noexcept {
+    std::size_t kept_bytes = 0;
+    std::size_t kept_empty_bytes = 0;
+    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+        page const* const last = slots_[size_class].current;
+        TARN_CHECK(slots_[size_class].head == nullptr || last != nullptr);
+        if (last != nullptr) {
+            TARN_CHECK(last->owner.get() == this);
+            TARN_CHECK(last->size_class == size_class);
+            last->audit();
+            TARN_CHECK(listed(size_class) <= static_cast<std::size_t>(last->out.get()));
+        }
+        for (page const* own = kept_[size_class].front(); own != nullptr; own = own->list_next) {
+            TARN_CHECK(own->owner.get() == this);
+            TARN_CHECK(own != last);
+            TARN_CHECK(own->local != nullptr);
+            own->audit();
+            kept_bytes += bytes_of(*own);
+            kept_empty_bytes += own->out.get() == 0 ? bytes_of(*own) : 0;
+        }
+    }
+    TARN_CHECK(kept_bytes == kept_bytes_);
+    TARN_CHECK(kept_empty_bytes == kept_empty_bytes_);
+}
+
+}  // namespace tarn::impl::heap

@@ -1,0 +1,97 @@
+// The heap's host in the libraries: options from the environment, hooks, reports, statistics at
+// exit. Contract: heap/host.hpp.
+
+#include "heap/host.hpp"
+
+#include <atomic>
+
+#include "base/check.hpp"
+#include "control/options.hpp"
+#include "control/report.hpp"
+#include "control/statistics.hpp"
+#include "heap/process.hpp"
+#include "platform/os.hpp"
+#include "platform/threads.hpp"
+
+// glibc's own free under the name by which it stays reachable when free is replaced.
+extern "C" void __libc_free(void* ptr) __attribute__((weak));  // NOLINT(bugprone-reserved-identifier)
+
+namespace tarn::impl::heap {
+
+namespace {
+
+void write_fatal(char const* text, unsigned long bytes) noexcept {
+    control::write_report({text, bytes});
+}
+
+void thread_exits(void* heap) { leave_thread(*static_cast<thread_heap*>(heap)); }
+
+}  // namespace
+
+heap_options host_options() noexcept {
+    base::set_fatal_writer(&write_fatal);
+    control::load_options();
+    control::options const& from = control::current_options();
+    heap_options result;
+    result.space.arena_bytes = from.arena_bytes;
+    result.space.purge_delay_ms = static_cast<std::uint32_t>(from.purge_delay_ms);
+    result.space.huge_after_bytes =
+        from.huge_after_bytes == 0 ? ~std::size_t{0} : from.huge_after_bytes;
+    result.thread_cache_bytes = from.thread_cache_bytes;
+    result.thread_empty_bytes = from.thread_empty_bytes;
+    return result;
+}
+
+void host_started() noexcept {
+    // Without an exit hook the pages of finished threads stay theirs until the process ends;
+    // without fork hooks a child of a threaded parent may find a lock taken. Both are one slot of
+    // a table in libc, refused only when a program has used up all of them.
+    if (!platform::install_thread_exit_hook(&thread_exits) ||
+        !platform::install_fork_hooks({.prepare = [] { prepare_fork(); },
+                                       .parent = [] { fork_in_parent(); },
+                                       .child = [] { fork_in_child(); }})) {
+        control::write_report("tarn: no slot left for thread exit or fork hooks\n");
+    }
+}
+
+void host_thread_entered(void* heap) noexcept {
+    static_cast<void>(platform::arm_thread_exit(heap));
+}
+
+misuse_verdict host_misuse(misuse const& event) noexcept { return control::handle_misuse(event); }
+
+void host_forward_free(void* ptr) noexcept {
+    if (&__libc_free != nullptr) {
+        __libc_free(ptr);
+    }
+}
+
+namespace {
+
+/// Runs after the program's own destructors and atexit handlers, as far as the loader's order of
+/// libraries allows: the preloaded library is the last.
+__attribute__((destructor)) void report_at_exit() noexcept {
+    if (!start_process()) {  // a program that never allocated has not read the options yet
+        return;
+    }
+    control::options const& wanted = control::current_options();
+    bool const to_file = !wanted.stats_file.empty();
+    if (wanted.stats == 0 && !to_file) {
+        return;
+    }
+    control::statistics const now = control::collect_statistics();
+    base::text_buffer<control::statistics_text_bytes> text;
+    if (to_file) {
+        control::export_statistics(now, text);
+        control::write_file(wanted.stats_file.view(), text.view());
+        text.clear();
+    }
+    if (wanted.stats != 0) {
+        control::describe_statistics(now, text);
+        control::write_report(text.view());
+    }
+}
+
+}  // namespace
+
+}  // namespace tarn::impl::heap

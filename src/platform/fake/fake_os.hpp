@@ -1,0 +1,91 @@
+// platform/fake/fake_os.hpp - fake_os: Linux memory behind switches that make it fail on demand.
+//
+// Contract   platform/os_memory.hpp; memory is real, so that everything above runs on it
+// Threads    any for the operations; the switches only while nothing else runs
+// Always     ranges are checked against the pretended page size and against what is reserved and
+//            committed: a caller that rounds wrongly fails here, not on a machine with larger pages
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "platform/linux/linux_os.hpp"
+#include "platform/os_memory.hpp"
+
+namespace tarn::impl::platform {
+
+struct fake_os {
+    static constexpr unsigned address_bits = linux_os::address_bits;
+    static constexpr std::uint64_t never = ~std::uint64_t{0};
+
+    struct controls {
+        std::size_t page_bytes = 4096;
+        std::uint64_t fail_after = never;    // calls that may fail succeed this often, then fail
+        std::uint64_t failures_max = never;  // and after so many failures they succeed again
+        std::size_t reserve_limit_bytes = ~std::size_t{0};  // address space, as RLIMIT_AS
+        std::size_t commit_limit_bytes = ~std::size_t{0};   // as overcommit_memory=2
+        bool move_pages_works = true;
+        std::uint64_t clock_ms = 1000;
+        bool secure = false;
+        char** environment = nullptr;
+    };
+
+    struct counts {
+        std::uint64_t calls = 0;     // of functions that may fail
+        std::uint64_t failures = 0;  // injected
+        std::size_t reserved_bytes = 0;
+        std::size_t committed_bytes = 0;
+        std::uint64_t commits = 0;
+        std::uint64_t purges = 0;
+        std::uint64_t moves = 0;
+    };
+
+    /// Puts all switches and counts of calls back; memory stays as it is.
+    static void reset() noexcept;
+    static controls& control() noexcept;
+    static counts count() noexcept;
+
+    static std::size_t page_bytes() noexcept;
+    static void* reserve(std::size_t bytes, placement where) noexcept;
+    static void* reserve_zeros(std::size_t bytes) noexcept;
+    static bool commit(void* base, std::size_t bytes) noexcept;
+    static bool purge(void* base, std::size_t bytes) noexcept;
+    static bool decommit(void* base, std::size_t bytes) noexcept;
+    static void release(void* base, std::size_t bytes) noexcept;
+    static void advise_huge(void* base, std::size_t bytes) noexcept;
+    static bool move_pages(void* from, void* to, std::size_t bytes) noexcept;
+
+    static std::size_t address_space_limit() noexcept;
+    static std::uint64_t monotonic_ms() noexcept;
+    static std::uint64_t random_bits() noexcept;
+    static char** initial_environment() noexcept;
+    static bool is_secure() noexcept;
+
+    static std::uint64_t resident_bytes() noexcept { return linux_os::resident_bytes(); }
+
+    static std::uint64_t peak_resident_bytes() noexcept { return linux_os::peak_resident_bytes(); }
+
+    static std::uint64_t page_faults() noexcept { return linux_os::page_faults(); }
+
+    static std::uint32_t process_id() noexcept { return linux_os::process_id(); }
+
+    static void write_all(int fd, char const* text, std::size_t bytes) noexcept {
+        linux_os::write_all(fd, text, bytes);
+    }
+
+    static int open_append(char const* path) noexcept { return linux_os::open_append(path); }
+
+    static void close_file(int fd) noexcept { linux_os::close_file(fd); }
+
+    static void wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
+        linux_os::wait(word, expected);
+    }
+
+    static void wake_one(std::atomic<std::uint32_t>& word) noexcept { linux_os::wake_one(word); }
+};
+
+static_assert(os_memory<fake_os>);
+static_assert(os_process<fake_os>);
+
+}  // namespace tarn::impl::platform

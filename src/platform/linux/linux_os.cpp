@@ -1,0 +1,359 @@
+#include "platform/linux/linux_os.hpp"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <string_view>
+
+#include "base/bits.hpp"
+#include "base/units.hpp"
+
+// Set by the dynamic loader (and by static start-up code) before anything can allocate: the stack
+// pointer at process entry, where argc, argv, envp and auxv lie. Weak: other C libraries lack it.
+extern "C" {
+extern void* __libc_stack_end __attribute__((weak));  // NOLINT(bugprone-reserved-identifier)
+extern char** environ;
+}
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+namespace tarn::impl::platform {
+
+namespace {
+
+constexpr int reserve_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+constexpr std::size_t huge_page_bytes = 2 * MiB;
+
+// libc's open, read, write, close and getrandom are cancellation points, which malloc and free must
+// not be: a thread cancelled inside them would leave locks behind. Hence syscall().
+int open_file(char const* path, int flags) noexcept {
+    return static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0600));
+}
+
+ssize_t read_file(int fd, char* text, std::size_t bytes) noexcept {
+    return ::syscall(SYS_read, fd, text, bytes);
+}
+
+void close_file_descriptor(int fd) noexcept { ::syscall(SYS_close, fd); }
+
+void* map(void* hint, std::size_t bytes, int protection, int flags) noexcept {
+    void* const base = ::mmap(hint, bytes, protection, flags, -1, 0);
+    return base == MAP_FAILED ? nullptr : base;
+}
+
+/// Cuts the aligned part out of a range that is `alignment` longer than wanted.
+void* trim_to_alignment(void* base, std::size_t bytes, std::size_t alignment) noexcept {
+    auto const start = base::address_of(base);
+    auto const aligned = base::align_up(start, alignment);
+    std::size_t const before = aligned - start;
+    std::size_t const after = alignment - before;
+    if (before != 0) {
+        ::munmap(base, before);
+    }
+    if (after != 0) {
+        ::munmap(base::pointer_to(aligned + bytes), after);
+    }
+    return base::pointer_to(aligned);
+}
+
+/// Leaves a reservation out of core dumps and names it in /proc/PID/maps. Neighbours become one
+/// mapping only when they agree in both.
+void mark_reserved(void* base, std::size_t bytes) noexcept {
+    ::madvise(base, bytes, MADV_DONTDUMP);
+    // Best effort: kernels without the option answer EINVAL.
+    ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base, bytes, "tarn");
+}
+
+/// Tries hints from the top of [ceiling/4, ceiling) downwards in steps of the size: the kernel
+/// takes a hint that is free, and answers elsewhere when it is not.
+void* reserve_below(std::size_t bytes, placement where) noexcept {
+    constexpr int tries_max = 1024;
+    std::size_t const alignment = std::max<std::size_t>(where.alignment, linux_os::page_bytes());
+    if (bytes >= where.ceiling / 2) {
+        return nullptr;
+    }
+    std::uintptr_t hint = base::align_down(where.ceiling - bytes, alignment);
+    std::size_t const step = base::align_up(bytes, alignment);
+    for (int attempt = 0; attempt < tries_max && hint >= where.ceiling / 4; ++attempt) {
+        void* const base = map(base::pointer_to(hint), bytes, PROT_NONE, reserve_flags);
+        if (base == nullptr) {
+            return nullptr;
+        }
+        auto const start = base::address_of(base);
+        if (base::is_aligned(start, alignment) && start + bytes <= where.ceiling) {
+            return base;
+        }
+        ::munmap(base, bytes);
+        if (hint < step) {
+            return nullptr;
+        }
+        hint -= step;
+    }
+    return nullptr;
+}
+
+/// The first number behind `key` in a file of /proc; 0 when there is no such file or key.
+std::uint64_t number_behind(char const* path, std::string_view key) noexcept {
+    int const fd = open_file(path, O_RDONLY);
+    if (fd < 0) {
+        return 0;
+    }
+    std::array<char, 512> text{};
+    std::size_t matched = 0;  // characters of the key
+    bool in_number = false;
+    bool done = false;
+    std::uint64_t number = 0;
+    // Bounded by the file: its longest line lists at most 65536 groups.
+    for (ssize_t got = 1; !done && got > 0;) {
+        got = read_file(fd, text.data(), text.size());
+        for (ssize_t i = 0; i < got && !done; ++i) {
+            char const character = text[static_cast<std::size_t>(i)];
+            if (matched < key.size()) {
+                matched = character == key[matched] ? matched + 1 : character == key[0] ? 1 : 0;
+            } else if (character >= '0' && character <= '9') {
+                number = number * 10 + static_cast<std::uint64_t>(character - '0');
+                in_number = true;
+            } else {
+                done = in_number;
+            }
+        }
+    }
+    close_file_descriptor(fd);
+    return number;
+}
+
+/// A free place of `bytes` whose start lies in a huge page where `like` does, so that huge pages
+/// can move there whole. Only a hint: another thread may take it.
+void* free_place_like(void const* like, std::size_t bytes) noexcept {
+    if (bytes < huge_page_bytes) {
+        return nullptr;
+    }
+    void* const probe = map(nullptr, bytes + huge_page_bytes, PROT_NONE, reserve_flags);
+    if (probe == nullptr) {
+        return nullptr;
+    }
+    ::munmap(probe, bytes + huge_page_bytes);
+    auto const start = base::address_of(probe);
+    return base::pointer_to(start + (base::address_of(like) - start) % huge_page_bytes);
+}
+
+struct rusage usage() noexcept {
+    struct rusage result {};
+
+    ::getrusage(RUSAGE_SELF, &result);
+    return result;
+}
+
+}  // namespace
+
+std::size_t linux_os::page_bytes() noexcept {
+    static constinit std::atomic<std::size_t> cached{0};
+    std::size_t bytes = cached.load(std::memory_order_relaxed);  // a constant: any order will do
+    if (bytes == 0) {
+        bytes = ::getauxval(AT_PAGESZ);
+        bytes = bytes == 0 ? 4 * KiB : bytes;
+        cached.store(bytes, std::memory_order_relaxed);
+    }
+    return bytes;
+}
+
+void* linux_os::reserve(std::size_t bytes, placement where) noexcept {
+    void* base = nullptr;
+    if (where.ceiling != 0) {
+        base = reserve_below(bytes, where);
+    } else {
+        base = map(nullptr, bytes, PROT_NONE, reserve_flags);
+        std::size_t const alignment = where.alignment;
+        if (base != nullptr && alignment > page_bytes() &&
+            !base::is_aligned(base::address_of(base), alignment)) {
+            ::munmap(base, bytes);
+            if (bytes > std::numeric_limits<std::size_t>::max() - alignment) {
+                return nullptr;
+            }
+            base = map(nullptr, bytes + alignment, PROT_NONE, reserve_flags);
+            base = base == nullptr ? nullptr : trim_to_alignment(base, bytes, alignment);
+        }
+    }
+    if (base != nullptr) {
+        mark_reserved(base, bytes);
+    }
+    return base;
+}
+
+void* linux_os::reserve_zeros(std::size_t bytes) noexcept {
+    // Readable but not writable: not charged as memory even under strict overcommit.
+    void* const base = map(nullptr, bytes, PROT_READ, reserve_flags);
+    if (base != nullptr) {
+        mark_reserved(base, bytes);
+    }
+    return base;
+}
+
+bool linux_os::commit(void* base, std::size_t bytes) noexcept {
+    if (::mprotect(base, bytes, PROT_READ | PROT_WRITE) != 0) {
+        return false;
+    }
+    ::madvise(base, bytes, MADV_DODUMP);
+    return true;
+}
+
+bool linux_os::purge(void* base, std::size_t bytes) noexcept {
+    return ::madvise(base, bytes, MADV_DONTNEED) == 0;
+}
+
+bool linux_os::decommit(void* base, std::size_t bytes) noexcept {
+    void* const mapped = ::mmap(base, bytes, PROT_NONE, reserve_flags | MAP_FIXED, -1, 0);
+    if (mapped == MAP_FAILED) {
+        return false;
+    }
+    mark_reserved(base, bytes);
+    return true;
+}
+
+void linux_os::release(void* base, std::size_t bytes) noexcept { ::munmap(base, bytes); }
+
+void linux_os::advise_huge(void* base, std::size_t bytes) noexcept {
+    ::madvise(base, bytes, MADV_HUGEPAGE);
+}
+
+bool linux_os::move_pages(void* from, void* to, std::size_t bytes) noexcept {
+    // Not straight to `to`: the kernel unmaps that first and may refuse only then (`from` can be
+    // several mappings), which would leave a hole for any thread's mmap. Refused here, nothing has
+    // happened; and what arrives is one mapping, which a second move cannot tear.
+    void* const hint = free_place_like(from, bytes);
+    long const moved =
+        ::syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, hint);
+    if (moved == -1) {
+        return false;
+    }
+    void* const between = base::pointer_to(static_cast<std::uintptr_t>(moved));
+    if (::mremap(between, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to) {
+        return true;
+    }
+    // The kernel itself is out of memory. Put the contents back and close the hole, if there is
+    // one.
+    std::memcpy(from, between, bytes);
+    ::munmap(between, bytes);
+    map(to, bytes, PROT_READ | PROT_WRITE, reserve_flags | MAP_FIXED_NOREPLACE);
+    return false;
+}
+
+std::size_t linux_os::address_space_limit() noexcept {
+    std::size_t limit = std::numeric_limits<std::size_t>::max();
+    for (auto const resource : {RLIMIT_AS, RLIMIT_DATA}) {
+        struct rlimit value {};
+
+        if (::getrlimit(resource, &value) == 0 && value.rlim_cur != RLIM_INFINITY) {
+            limit = std::min<std::size_t>(limit, value.rlim_cur);
+        }
+    }
+    return limit;
+}
+
+std::uint64_t linux_os::monotonic_ms() noexcept {
+    struct timespec now {};
+
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1000 +
+           static_cast<std::uint64_t>(now.tv_nsec) / 1'000'000;
+}
+
+std::uint64_t linux_os::random_bits() noexcept {
+    std::uint64_t bits = 0;
+    if (::syscall(SYS_getrandom, &bits, sizeof bits, GRND_NONBLOCK) ==
+        static_cast<long>(sizeof bits)) {
+        return bits;
+    }
+
+    struct timespec now {};
+
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    bits = static_cast<std::uint64_t>(now.tv_nsec) ^ base::address_of(&bits);
+    return bits * 0x9e37'79b9'7f4a'7c15;  // Fibonacci hashing: spreads the low bits
+}
+
+char** linux_os::initial_environment() noexcept {
+    if (environ != nullptr) {
+        return environ;
+    }
+    if (&__libc_stack_end == nullptr || __libc_stack_end == nullptr) {
+        return nullptr;
+    }
+    auto* const stack = static_cast<std::uintptr_t*>(__libc_stack_end);
+    std::uintptr_t const argument_count = stack[0];
+    // argc, argv[0..argc), null, then envp.
+    bool const plausible = argument_count < 1 * MiB && stack[1 + argument_count] == 0;
+    return plausible ? reinterpret_cast<char**>(stack + 1 + argument_count + 1) : nullptr;
+}
+
+bool linux_os::is_secure() noexcept { return ::getauxval(AT_SECURE) != 0; }
+
+std::uint64_t linux_os::resident_bytes() noexcept {
+    return number_behind("/proc/self/status", "VmRSS:") * KiB;
+}
+
+std::uint64_t linux_os::peak_resident_bytes() noexcept {
+    // Not getrusage() where it can be helped: that includes what the process was before exec.
+    std::uint64_t const bytes = number_behind("/proc/self/status", "VmHWM:") * KiB;
+    return bytes != 0 ? bytes : static_cast<std::uint64_t>(usage().ru_maxrss) * KiB;
+}
+
+std::uint64_t linux_os::page_faults() noexcept {
+    struct rusage const used = usage();
+    return static_cast<std::uint64_t>(used.ru_minflt) + static_cast<std::uint64_t>(used.ru_majflt);
+}
+
+std::uint32_t linux_os::process_id() noexcept { return static_cast<std::uint32_t>(::getpid()); }
+
+void linux_os::write_all(int fd, char const* text, std::size_t bytes) noexcept {
+    while (bytes != 0) {
+        auto const written = ::syscall(SYS_write, fd, text, bytes);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return;
+        }
+        text += written;
+        bytes -= static_cast<std::size_t>(written);
+    }
+}
+
+int linux_os::open_append(char const* path) noexcept {
+    return open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW);
+}
+
+void linux_os::close_file(int fd) noexcept { close_file_descriptor(fd); }
+
+void linux_os::wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
+    ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
+}
+
+void linux_os::wake_one(std::atomic<std::uint32_t>& word) noexcept {
+    ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
+
+}  // namespace tarn::impl::platform

@@ -1,0 +1,78 @@
+// platform/os_memory.hpp - what the allocator asks of an operating system, as two concepts.
+//
+// Threads    every function: any thread, no lock of ours
+// Errors     out of memory is a value (null, false); errno may change
+// Always     no function is a cancellation point or allocates
+// Cost       a few system calls each unless said otherwise
+#pragma once
+
+#include <atomic>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+
+namespace tarn::impl::platform {
+
+/// Where a reservation may lie. `ceiling`: the whole range below that address; 0: anywhere.
+struct placement {
+    std::size_t alignment = 0;  // bytes, a power of two; 0: one OS page
+    std::uintptr_t ceiling = 0;
+};
+
+/// All ranges start and end on OS pages, except where a function says it rounds.
+///   page_bytes     size of an OS page, known at run time: 4 KiB to 64 KiB
+///   reserve        address space without memory; access faults; left out of core dumps
+///   reserve_zeros  the same, but readable: every byte is 0 and costs no memory
+///   commit         makes a part of a reservation readable and writable, zero at first
+///   purge          gives the memory of a committed range back; reads as zero, stays committed
+///   decommit       gives memory and commit charge back; the range is reserved again
+///   release        gives address space back
+///   advise_huge    asks for huge pages in a range; best effort
+///   move_pages     moves memory between committed ranges without copying; `from` reads as zero
+///                  afterwards; false: refused, `from` is as it was and both stay committed
+// clang-format off
+template <class P>
+concept os_memory = requires(void* base, std::size_t bytes, placement where) {
+    { P::page_bytes() } noexcept -> std::same_as<std::size_t>;
+    { P::reserve(bytes, where) } noexcept -> std::same_as<void*>;
+    { P::reserve_zeros(bytes) } noexcept -> std::same_as<void*>;
+    { P::commit(base, bytes) } noexcept -> std::same_as<bool>;
+    { P::purge(base, bytes) } noexcept -> std::same_as<bool>;
+    { P::decommit(base, bytes) } noexcept -> std::same_as<bool>;
+    { P::release(base, bytes) } noexcept;
+    { P::advise_huge(base, bytes) } noexcept;
+    { P::move_pages(base, base, bytes) } noexcept -> std::same_as<bool>;
+};
+
+// clang-format on
+
+/// The parts of a process that are not memory.
+///   address_space_limit  bytes of address space this process may use (RLIMIT_AS, RLIMIT_DATA);
+///                        SIZE_MAX when unlimited
+///   monotonic_ms         milliseconds of a clock that never goes back; no system call
+///   random_bits          64 unpredictable bits, weaker ones when the system has none yet
+///   initial_environment  environ as the kernel passed it, before libc is ready; may be null
+///   is_secure            the process runs with rights its caller lacks (set-user-id and the like)
+///   resident_bytes       0 when the system does not tell (no /proc)
+///   write_all            best effort, async-signal-safe, retries short writes
+// clang-format off
+template <class P>
+concept os_process = requires(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                              char const* text, std::size_t bytes, int fd) {
+    { P::address_space_limit() } noexcept -> std::same_as<std::size_t>;
+    { P::monotonic_ms() } noexcept -> std::same_as<std::uint64_t>;
+    { P::random_bits() } noexcept -> std::same_as<std::uint64_t>;
+    { P::initial_environment() } noexcept -> std::same_as<char**>;
+    { P::is_secure() } noexcept -> std::same_as<bool>;
+    { P::resident_bytes() } noexcept -> std::same_as<std::uint64_t>;
+    { P::peak_resident_bytes() } noexcept -> std::same_as<std::uint64_t>;
+    { P::page_faults() } noexcept -> std::same_as<std::uint64_t>;
+    { P::process_id() } noexcept -> std::same_as<std::uint32_t>;
+    { P::write_all(fd, text, bytes) } noexcept;
+    { P::wait(word, expected) } noexcept;
+    { P::wake_one(word) } noexcept;
+};
+
+// clang-format on
+
+}  // namespace tarn::impl::platform

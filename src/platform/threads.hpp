@@ -1,0 +1,24 @@
+// platform/threads.hpp - hooks at thread exit, fork and process exit.
+//
+// Threads    install_* once, from the first slow path or the library's constructor
+// Errors     false: the system has no slot; the caller does without and says what is lost
+#pragma once
+
+namespace tarn::impl::platform {
+
+/// Calls `hook(value)` when a thread that armed it ends, after the thread's own destructors of
+/// thread_local objects. The hook may run again if the thread arms it again meanwhile.
+bool install_thread_exit_hook(void (*hook)(void* value)) noexcept;
+
+/// Arms the hook for the calling thread. May allocate: the caller's malloc must already serve.
+bool arm_thread_exit(void* value) noexcept;
+
+struct fork_hooks {
+    void (*prepare)();  // in the parent, before
+    void (*parent)();
+    void (*child)();
+};
+
+bool install_fork_hooks(fork_hooks hooks) noexcept;
+
+}  // namespace tarn::impl::platform

@@ -1,0 +1,360 @@
+#include "space/address_space.hpp"
+
+#include <algorithm>
+
+#include "base/bits.hpp"
+#include "base/check.hpp"
+
+namespace tarn::impl::space {
+
+using platform::os;
+using sizing::slice_bytes;
+
+namespace {
+
+constexpr std::size_t commit_step_slices = 1 * MiB / slice_bytes;
+constexpr std::size_t huge_page_bytes = 2 * MiB;
+constexpr std::size_t arena_alignment = huge_page_bytes;  // so that one can form anywhere
+constexpr std::size_t ranges_per_purge = 16;      // purged per hold of the lock
+
+std::size_t round_to_os_pages(std::size_t bytes) noexcept {
+    return base::align_up(bytes, os::page_bytes());
+}
+
+}  // namespace
+
+slice_range address_space::range_of(arena const& in, std::byte const* base,
+                                    std::size_t slices) noexcept {
+    return {static_cast<std::size_t>(base - in.base) / slice_bytes, slices};
+}
+
+run address_space::acquire(std::size_t slices, std::size_t alignment_slices) noexcept {
+    TARN_AUDIT(audit());
+    if (slices > arena_slices_max || alignment_slices > arena_slices_max) {
+        return {};
+    }
+    claim taken = take(slices, alignment_slices);
+    if (taken.in == nullptr) {
+        if (!add_arena(slices, alignment_slices)) {
+            return {};
+        }
+        taken = take(slices, alignment_slices);
+        if (taken.in == nullptr) {  // others were faster: the caller may try again
+            return {};
+        }
+    }
+    if (!taken.committed && !commit(taken)) {
+        give_back(taken.index, taken.range);
+        return {};
+    }
+    return {.base = taken.in->base + taken.range.first * slice_bytes,
+            .slices = static_cast<std::uint32_t>(slices),
+            .arena = static_cast<std::uint16_t>(taken.index),
+            .zeroed = taken.zeroed};
+}
+
+address_space::claim address_space::take(std::size_t slices, std::size_t alignment) noexcept {
+    base::lock_guard const guard{mutex_};
+    for (std::size_t index = 0; index < arena_count_; ++index) {
+        arena& in = arenas_[index];
+        if (in.longest_free < slices) {
+            continue;
+        }
+        slice_range const range = find_fit(in, slices, alignment);
+        if (range.count != 0) {
+            return claim_locked(index, range);
+        }
+    }
+    return {};
+}
+
+slice_range address_space::find_fit(arena& in, std::size_t slices,
+                                    std::size_t alignment) noexcept {
+    std::size_t const origin = base::address_of(in.base) / slice_bytes;
+    std::size_t longest = 0;
+    std::size_t first = in.free.next_present(in.lowest_free, in.slices);
+    in.lowest_free = first;
+    while (first < in.slices) {
+        std::size_t const aligned = base::align_up(origin + first, alignment) - origin;
+        // Looking further than the request needs would only find how long the gap is.
+        std::size_t const bound = std::min(in.slices, std::max(aligned, first) + slices);
+        std::size_t const end = in.free.next_absent(first, bound);
+        if (end >= aligned + slices) {
+            return {aligned, slices};
+        }
+        longest = std::max(longest, end - first);
+        first = in.free.next_present(end, in.slices);
+    }
+    if (alignment == 1) {
+        in.longest_free = longest;
+    }
+    return {};
+}
+
+address_space::claim address_space::claim_locked(std::size_t index, slice_range range) noexcept {
+    arena& in = arenas_[index];
+    claim const taken{.in = &in,
+                      .index = index,
+                      .range = range,
+                      .wants_huge = used_slices_ * slice_bytes >= options_.huge_after_bytes,
+                      .committed = in.committed.contains_all(range),
+                      .zeroed = in.clean.contains_all(range)};
+    used_slices_ += range.count;
+    dirty_free_slices_ -= range.count - in.clean.count(range);
+    in.free.remove(range);
+    in.clean.remove(range);
+    in.ageing.remove(range);
+    return taken;
+}
+
+bool address_space::commit(claim const& taken) noexcept {
+    arena& in = *taken.in;
+    slice_range const exact = taken.range;
+    std::size_t const end = exact.first + exact.count;
+    std::size_t const step =
+        taken.wants_huge ? huge_page_bytes / slice_bytes : commit_step_slices;
+    slice_range generous{exact.first,
+                         std::min(in.slices, base::align_up(end, step)) - exact.first};
+    auto const commit_slices = [&in](slice_range range) {
+        return os::commit(in.base + range.first * slice_bytes, range.count * slice_bytes);
+    };
+    if (!commit_slices(generous)) {
+        generous = exact;
+        if (!commit_slices(exact)) {
+            return false;
+        }
+    }
+    if (taken.wants_huge) {
+        os::advise_huge(in.base + generous.first * slice_bytes, generous.count * slice_bytes);
+    }
+    base::lock_guard const guard{mutex_};
+    in.committed.insert(generous);
+    return true;
+}
+
+void address_space::mark_free_locked(arena& in, slice_range range) noexcept {
+    TARN_ASSERT(in.free.count(range) == 0);
+    in.free.insert(range);
+    in.lowest_free = std::min(in.lowest_free, range.first);
+    in.longest_free = in.slices;  // unknown after coalescing: the next search finds out
+    used_slices_ -= range.count;
+}
+
+void address_space::give_back(std::size_t index, slice_range range) noexcept {
+    base::lock_guard const guard{mutex_};
+    arena& in = arenas_[index];
+    mark_free_locked(in, range);
+    dirty_free_slices_ += range.count;
+}
+
+bool address_space::extend(run& owned, std::size_t extra) noexcept {
+    claim taken;
+    {
+        base::lock_guard const guard{mutex_};
+        arena& in = arenas_[owned.arena];
+        slice_range const behind{range_of(in, owned.base, owned.slices).first + owned.slices, extra};
+        if (extra > in.slices || !in.free.contains_all(behind)) {
+            return false;
+        }
+        taken = claim_locked(owned.arena, behind);
+    }
+    if (!taken.committed && !commit(taken)) {
+        give_back(taken.index, taken.range);
+        return false;
+    }
+    owned.slices += static_cast<std::uint32_t>(extra);
+    return true;
+}
+
+void address_space::shorten(run& owned, std::size_t keep) noexcept {
+    TARN_ASSERT(keep > 0);
+    if (keep < owned.slices) {
+        run const tail{.base = owned.base + keep * slice_bytes,
+                       .slices = owned.slices - static_cast<std::uint32_t>(keep),
+                       .arena = owned.arena,
+                       .zeroed = false};
+        owned.slices = static_cast<std::uint32_t>(keep);
+        return_run(tail);
+    }
+}
+
+void address_space::return_run(run const& owned) noexcept {
+    slice_range range;
+    {
+        base::lock_guard const guard{mutex_};
+        range = range_of(arenas_[owned.arena], owned.base, owned.slices);
+    }
+    give_back(owned.arena, range);
+}
+
+bool address_space::add_arena(std::size_t slices, std::size_t alignment) noexcept {
+    std::size_t const needed = base::align_up(slices * slice_bytes, arena_alignment);
+    std::size_t bytes = std::min(std::max(options_.arena_bytes, needed),
+                                 arena_slices_max * slice_bytes);
+    platform::placement const where{
+        .alignment = std::max(arena_alignment, alignment * slice_bytes),
+        .ceiling = options_.ceiling};
+    void* base = os::reserve(bytes, where);
+    while (base == nullptr && bytes > needed) {
+        bytes = std::max(needed, base::align_up(bytes / 2, arena_alignment));
+        base = os::reserve(bytes, where);
+    }
+    if (base == nullptr) {
+        return false;
+    }
+    std::size_t const arena_slices = bytes / slice_bytes;
+    std::size_t const words = slice_set::words_for(arena_slices);
+    std::size_t const metadata_bytes = round_to_os_pages(4 * words * sizeof(std::uint64_t));
+    void* const metadata = os::reserve(metadata_bytes, {});
+    if (metadata == nullptr || !os::commit(metadata, metadata_bytes)) {
+        if (metadata != nullptr) {
+            os::release(metadata, metadata_bytes);
+        }
+        os::release(base, bytes);
+        return false;
+    }
+    auto* const bits = static_cast<std::uint64_t*>(metadata);
+    arena fresh{.base = static_cast<std::byte*>(base),
+                .slices = arena_slices,
+                .lowest_free = 0,
+                .longest_free = arena_slices,
+                .free = {bits, arena_slices},
+                .committed = {bits + words, arena_slices},
+                .clean = {bits + 2 * words, arena_slices},
+                .ageing = {bits + 3 * words, arena_slices},
+                .metadata_bytes = metadata_bytes};
+    fresh.free.insert({0, arena_slices});
+    fresh.clean.insert({0, arena_slices});
+    bool added = false;
+    {
+        base::lock_guard const guard{mutex_};
+        if (arena_count_ < arenas_max) {
+            arenas_[arena_count_] = fresh;
+            ++arena_count_;
+            added = true;
+        }
+    }
+    if (!added) {
+        os::release(metadata, metadata_bytes);
+        os::release(base, bytes);
+    }
+    return added;
+}
+
+void address_space::purge_due() noexcept {
+    std::uint64_t const now = os::monotonic_ms();
+    std::uint64_t due = next_pass_ms_.load(std::memory_order_relaxed);
+    // relaxed: one thread wins the pass; the lock orders everything the pass touches.
+    if (now >= due && next_pass_ms_.compare_exchange_strong(due, now + options_.purge_delay_ms,
+                                                            std::memory_order_relaxed)) {
+        purge(purge_scope::aged);
+    }
+}
+
+std::size_t address_space::purge_all() noexcept { return purge(purge_scope::everything); }
+
+std::size_t address_space::purge(purge_scope scope) noexcept {
+    std::size_t arenas = 0;
+    {
+        base::lock_guard const guard{mutex_};
+        arenas = arena_count_;
+    }
+    std::size_t bytes = 0;
+    for (std::size_t index = 0; index < arenas; ++index) {
+        bytes += purge_arena(index, scope);
+    }
+    purged_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    return bytes;
+}
+
+std::size_t address_space::take_for_purge_locked(arena& in, purge_scope scope, std::size_t& word,
+                                                 slice_range* ranges) noexcept {
+    std::size_t taken = 0;
+    for (; word < slice_set::words_for(in.slices); ++word) {
+        std::uint64_t const dirty = in.free.word(word) & ~in.clean.word(word);
+        std::uint64_t due = scope == purge_scope::aged ? dirty & in.ageing.word(word) : dirty;
+        while (due != 0 && taken < ranges_per_purge) {
+            auto const low = static_cast<std::size_t>(std::countr_zero(due));
+            auto const length = static_cast<std::size_t>(std::countr_one(due >> low));
+            slice_range& range = ranges[taken];
+            range = {word * 64 + low, length};
+            if (taken != 0 && ranges[taken - 1].first + ranges[taken - 1].count == range.first) {
+                ranges[taken - 1].count += length;
+            } else {
+                ++taken;
+            }
+            in.free.remove({word * 64 + low, length});
+            in.ageing.remove({word * 64 + low, length});
+            used_slices_ += length;
+            dirty_free_slices_ -= length;
+            due &= ~((~std::uint64_t{0} >> (64 - length)) << low);
+        }
+        if (taken == ranges_per_purge) {
+            break;  // the caller comes back to this word
+        }
+        // What is left dirty has now been seen once.
+        in.ageing.word(word) = in.free.word(word) & ~in.clean.word(word);
+    }
+    return taken;
+}
+
+std::size_t address_space::purge_arena(std::size_t index, purge_scope scope) noexcept {
+    std::array<slice_range, ranges_per_purge> ranges;
+    std::size_t bytes = 0;
+    std::size_t taken = ranges.size();
+    std::size_t word = 0;
+    while (taken == ranges.size()) {
+        arena* in = nullptr;
+        {
+            base::lock_guard const guard{mutex_};
+            in = &arenas_[index];
+            taken = take_for_purge_locked(*in, scope, word, ranges.data());
+        }
+        for (std::size_t i = 0; i < taken; ++i) {
+            slice_range const range = ranges[i];
+            bool const purged =
+                os::purge(in->base + range.first * slice_bytes, range.count * slice_bytes);
+            bytes += purged ? range.count * slice_bytes : 0;
+            base::lock_guard const guard{mutex_};
+            mark_free_locked(*in, range);
+            if (purged) {
+                in->clean.insert(range);
+            } else {
+                dirty_free_slices_ += range.count;
+            }
+        }
+    }
+    return bytes;
+}
+
+space_counts address_space::counts() noexcept {
+    space_counts result;
+    base::lock_guard const guard{mutex_};
+    result.arenas = arena_count_;
+    for (std::size_t index = 0; index < arena_count_; ++index) {
+        arena const& in = arenas_[index];
+        slice_range const all{0, in.slices};
+        std::size_t const untouched = in.clean.count(all);
+        result.reserved_bytes += in.slices * slice_bytes + in.metadata_bytes;
+        result.committed_bytes += (in.slices - untouched) * slice_bytes;
+        result.metadata_bytes += in.metadata_bytes;
+    }
+    result.used_bytes = used_slices_ * slice_bytes;
+    result.free_dirty_bytes = dirty_free_slices_ * slice_bytes;
+    result.purged_bytes = purged_bytes_.load(std::memory_order_relaxed);
+    return result;
+}
+
+void address_space::audit() noexcept {
+    base::lock_guard const guard{mutex_};
+    for (std::size_t index = 0; index < arena_count_; ++index) {
+        arena const& in = arenas_[index];
+        TARN_CHECK(in.free.next_present(0, in.lowest_free) == in.lowest_free);
+        for (std::size_t word = 0; word < slice_set::words_for(in.slices); ++word) {
+            TARN_CHECK((in.ageing.word(word) & ~in.free.word(word)) == 0);
+            TARN_CHECK((in.clean.word(word) & ~in.free.word(word)) == 0);
+        }
+    }
+}
+
+}  // namespace tarn::impl::space

@@ -1,0 +1,166 @@
+// space/address_space.hpp - runs of slices out of a few large reservations.
+//
+// Threads    every function: any thread; takes lock_rank::space for bit arithmetic only, never
+//            over a system call
+// Always     a slice is free or belongs to exactly one run; freed neighbours coalesce by
+//            themselves, since a run is nothing but bits. A clean slice reads as zero.
+//            A run is taken at the lowest address that fits, so the upper ends fall idle and are
+//            purged. Mappings: a handful per reservation.
+// Cost       acquire(): one lock, a scan that starts at the lowest free slice; a commit per MiB of
+//            new memory. return_run(): one lock. Ageing: one pass per purge delay.
+// Errors     out of memory: a run with base null
+// Source     docs/design/space.md
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/ranked_mutex.hpp"
+#include "base/units.hpp"
+#include "platform/os.hpp"
+#include "sizing/size_class.hpp"
+#include "space/slice_set.hpp"
+
+namespace tarn::impl::space {
+
+/// Adjacent slices. base null: none.
+struct run {
+    std::byte* base = nullptr;
+    std::uint32_t slices = 0;
+    std::uint16_t arena = 0;
+    bool zeroed = false;  // every byte reads as zero
+};
+
+struct space_options {
+    std::size_t arena_bytes = 1 * GiB;    // size of a reservation, where the system grants it
+    std::uintptr_t ceiling = 0;           // all memory below this address; 0: anywhere
+    std::uint32_t purge_delay_ms = 1000;  // age at which free memory goes back
+    std::size_t huge_after_bytes = ~std::size_t{0};  // heap size from which huge pages are asked
+};
+
+struct space_counts {
+    std::size_t reserved_bytes = 0;
+    std::size_t committed_bytes = 0;  // without what is purged
+    std::size_t metadata_bytes = 0;
+    std::size_t free_dirty_bytes = 0;  // free and not given back
+    std::size_t used_bytes = 0;        // in runs
+    std::uint64_t purged_bytes = 0;    // in total
+    std::size_t arenas = 0;
+};
+
+class address_space {
+public:
+    constexpr address_space() noexcept = default;
+    address_space(address_space const&) = delete;
+    address_space& operator=(address_space const&) = delete;
+
+    /// Once, before the first acquire().
+    void configure(space_options options) noexcept { options_ = options; }
+
+    /// `slices` > 0 adjacent slices, the first at a multiple of `alignment_slices`, a power of two.
+    [[nodiscard]] run acquire(std::size_t slices, std::size_t alignment_slices = 1) noexcept;
+
+    /// Makes `owned` longer by `extra` slices where they follow it and are free. False: they are
+    /// not, or memory is refused.
+    [[nodiscard]] bool extend(run& owned, std::size_t extra) noexcept;
+
+    /// Gives the slices behind the first `keep` > 0 back.
+    void shorten(run& owned, std::size_t keep) noexcept;
+
+    /// Gives a run back. Its contents count as dirty.
+    void return_run(run const& owned) noexcept;
+
+    /// Purges what has been free for a purge delay. Called from slow paths; a look at the clock
+    /// when nothing is due.
+    void purge_due() noexcept;
+
+    /// Purges every free slice now. Returns the bytes given back.
+    std::size_t purge_all() noexcept;
+
+    [[nodiscard]] space_counts counts() noexcept;
+
+    /// Calls visit(run) for each maximal group of used slices, under the lock.
+    template <class Visit>
+    void for_each_used(Visit visit) noexcept;
+
+    void lock_for_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS { mutex_.lock(); }
+
+    void unlock_after_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS { mutex_.unlock(); }
+
+    /// Checks that the sets of every reservation agree.
+    void audit() noexcept;
+
+    static constexpr std::size_t arena_slices_max = 64 * 1024;  // 4 GiB
+    static constexpr std::size_t arenas_max = 4096;
+
+private:
+    struct arena {
+        std::byte* base = nullptr;
+        std::size_t slices = 0;
+        std::size_t lowest_free = 0;  // no free slice below
+        std::size_t longest_free = 0;  // no free run is longer; an upper bound
+        slice_set free;
+        slice_set committed;
+        slice_set clean;   // reads as zero
+        slice_set ageing;  // free and dirty since before the last ageing pass
+        std::size_t metadata_bytes = 0;
+    };
+
+    enum class purge_scope { aged, everything };
+
+    using mutex = base::ranked_mutex<base::lock_rank::space, platform::os>;
+
+    /// A range just taken, before its memory is sure.
+    struct claim {
+        arena* in = nullptr;  // null: nothing fits
+        std::size_t index = 0;
+        slice_range range;
+        bool wants_huge = false;
+        bool committed = false;
+        bool zeroed = false;
+    };
+
+    [[nodiscard]] claim take(std::size_t slices, std::size_t alignment) noexcept;
+    [[nodiscard]] claim claim_locked(std::size_t index, slice_range range) noexcept
+        TARN_REQUIRES(mutex_);
+    [[nodiscard]] bool commit(claim const& taken) noexcept;
+    void mark_free_locked(arena& in, slice_range range) noexcept TARN_REQUIRES(mutex_);
+    void give_back(std::size_t index, slice_range range) noexcept;
+    [[nodiscard]] bool add_arena(std::size_t slices, std::size_t alignment) noexcept;
+    std::size_t purge(purge_scope scope) noexcept;
+    std::size_t purge_arena(std::size_t index, purge_scope scope) noexcept;
+    std::size_t take_for_purge_locked(arena& in, purge_scope scope, std::size_t& word,
+                                      slice_range* ranges) noexcept TARN_REQUIRES(mutex_);
+
+    static slice_range find_fit(arena& in, std::size_t slices, std::size_t alignment) noexcept;
+    static slice_range range_of(arena const& in, std::byte const* base,
+                                std::size_t slices) noexcept;
+
+    mutex mutex_;
+    space_options options_{};
+    std::array<arena, arenas_max> arenas_ TARN_GUARDED_BY(mutex_){};
+    std::size_t arena_count_ TARN_GUARDED_BY(mutex_) = 0;
+    std::size_t used_slices_ TARN_GUARDED_BY(mutex_) = 0;
+    std::size_t dirty_free_slices_ TARN_GUARDED_BY(mutex_) = 0;
+    std::atomic<std::uint64_t> next_pass_ms_{0};
+    std::atomic<std::uint64_t> purged_bytes_{0};
+};
+
+template <class Visit>
+void address_space::for_each_used(Visit visit) noexcept {
+    base::lock_guard const guard{mutex_};
+    for (std::size_t index = 0; index < arena_count_; ++index) {
+        arena& in = arenas_[index];
+        for (std::size_t first = in.free.next_absent(0, in.slices); first < in.slices;) {
+            std::size_t const end = in.free.next_present(first, in.slices);
+            visit(run{.base = in.base + first * sizing::slice_bytes,
+                      .slices = static_cast<std::uint32_t>(end - first),
+                      .arena = static_cast<std::uint16_t>(index)});
+            first = in.free.next_absent(end, in.slices);
+        }
+    }
+}
+
+}  // namespace tarn::impl::space

@@ -1,0 +1,204 @@
+// space/page_map.hpp - page_map<Entry, Os>: which entry, if any, owns an address.
+//
+// Threads    find(), find_interior(): any thread, any 64-bit value, no lock. assign(), clear(): the
+//            holder of the range, which nobody else assigns or clears at the same time.
+// Always     an entry changes only while no live block lies in its range, so find() on a block
+//            that is alive never races with assign(). Entries are relaxed atomics: whoever has a
+//            block has it from its allocation, and that hand-over orders the entry before it.
+// Layout     one flat array with a pointer per slice of the address space, reserved readable and
+//            all zero: 16 GiB of addresses (x86-64), of which only touched pages cost memory.
+//            Where that much address space is refused the window shrinks to the low part of it
+//            (ceiling()), and all reservations must then be placed below.
+//            Runs of coarse_slices or more enter whole coarse units once in a second, 1024 times
+//            smaller array, and only their first and ragged slices in the first.
+// Cost       find(): one load, one compare. assign(): a store per slice; a system call per 512 MiB
+//            of address space when first used.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/attributes.hpp"
+#include "base/bits.hpp"
+#include "base/check.hpp"
+#include "base/units.hpp"
+#include "platform/os_memory.hpp"
+#include "sizing/size_class.hpp"
+
+namespace tarn::impl::space {
+
+template <class Entry, class Os>
+class page_map {
+public:
+    constexpr page_map() noexcept = default;
+    page_map(page_map const&) = delete;
+    page_map& operator=(page_map const&) = delete;
+
+    /// Reserves the window. False: not even the smallest was granted; find() then says no to all.
+    [[nodiscard]] bool initialize() noexcept {
+        std::size_t const limit = Os::address_space_limit();
+        for (unsigned bits = Os::address_bits; bits >= window_bits_min; --bits) {
+            std::size_t const slices = std::size_t{1} << (bits - sizing::slice_shift);
+            // Under a limit the map may take 1/32 of what the process has.
+            if (slices * sizeof(Entry*) > limit / 32 && bits > window_bits_min) {
+                continue;
+            }
+            if (reserve_window(slices)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /// Highest address the window covers, or 0 where it covers all that the system hands out.
+    [[nodiscard]] std::uintptr_t ceiling() const noexcept {
+        std::size_t const whole = std::size_t{1} << (Os::address_bits - sizing::slice_shift);
+        return count_ == whole ? 0 : std::uintptr_t{count_} << sizing::slice_shift;
+    }
+
+    /// The entry of the slice that holds `ptr`; null for addresses without one. For an address
+    /// inside a very large run, after its first slice, see find_interior().
+    [[nodiscard]] TARN_HOT Entry* find(void const* ptr) const noexcept {
+        std::uintptr_t const slice = base::address_of(ptr) >> sizing::slice_shift;
+        return slice < count_ ? entries_[slice].load(std::memory_order_relaxed) : nullptr;
+    }
+
+    [[nodiscard]] Entry* find_interior(void const* ptr) const noexcept {
+        std::uintptr_t const slice = base::address_of(ptr) >> sizing::slice_shift;
+        if (slice >= count_) {
+            return nullptr;
+        }
+        Entry* const entry = entries_[slice].load(std::memory_order_relaxed);
+        return entry != nullptr ? entry
+                                : coarse_[slice / coarse_slices].load(std::memory_order_relaxed);
+    }
+
+    /// Enters `entry` for `slices` slices from `start`. False: the map's own memory is refused,
+    /// and nothing is entered.
+    [[nodiscard]] bool assign(std::byte* start, std::size_t slices, Entry* entry) noexcept {
+        std::uintptr_t const first = base::address_of(start) >> sizing::slice_shift;
+        TARN_CHECK(first + slices <= count_);
+        if (slices < coarse_slices) {
+            return commit(entries_, first, slices, committed_) && store(first, slices, entry);
+        }
+        units const whole = units_within(first, slices);
+        if (!commit(entries_, first, 1, committed_) ||
+            !commit(entries_, first, whole.first_slice - first, committed_) ||
+            !commit(entries_, whole.last_slice, first + slices - whole.last_slice, committed_) ||
+            !commit(coarse_, whole.first_slice / coarse_slices, whole.count, coarse_committed_)) {
+            return false;
+        }
+        store_large(first, slices, whole, entry);
+        return true;
+    }
+
+    /// Takes the entries of an assigned range out again.
+    void clear(std::byte* start, std::size_t slices) noexcept {
+        std::uintptr_t const first = base::address_of(start) >> sizing::slice_shift;
+        if (slices < coarse_slices) {
+            store(first, slices, nullptr);
+        } else {
+            store_large(first, slices, units_within(first, slices), nullptr);
+        }
+    }
+
+    /// Committed for the map itself.
+    [[nodiscard]] std::size_t committed_bytes() const noexcept {
+        return committed_chunks_.load(std::memory_order_relaxed) * chunk_bytes;
+    }
+
+    [[nodiscard]] std::size_t reserved_bytes() const noexcept {
+        return (count_ + count_ / coarse_slices) * sizeof(Entry*);
+    }
+
+    static constexpr std::size_t coarse_slices = 1024;  // 64 MiB
+
+private:
+    static constexpr unsigned window_bits_min = 33;  // 8 GiB of addresses, 1 MiB of map
+    static constexpr std::size_t chunk_bytes = 64 * KiB;  // committed at a time; any OS page fits
+    static constexpr std::size_t chunk_entries = chunk_bytes / sizeof(Entry*);
+    static constexpr std::size_t slices_max = std::size_t{1}
+                                              << (Os::address_bits - sizing::slice_shift);
+
+    template <std::size_t Entries>
+    using chunk_set = std::atomic<std::uint64_t>[(Entries / chunk_entries + 63) / 64];
+
+    struct units {
+        std::size_t first_slice;  // of the first whole coarse unit
+        std::size_t last_slice;   // behind the last
+        std::size_t count;
+    };
+
+    static units units_within(std::size_t first, std::size_t slices) noexcept {
+        std::size_t const begin = base::align_up(first, coarse_slices);
+        std::size_t const end = base::align_down(first + slices, coarse_slices);
+        return begin < end ? units{begin, end, (end - begin) / coarse_slices}
+                           : units{first + slices, first + slices, 0};
+    }
+
+    bool reserve_window(std::size_t slices) noexcept {
+        // Fine and coarse part in one reservation; both multiples of any OS page size.
+        std::size_t const bytes = (slices + slices / coarse_slices) * sizeof(Entry*);
+        std::size_t const rounded = base::align_up(bytes, chunk_bytes);
+        void* const base = Os::reserve_zeros(rounded);
+        if (base == nullptr) {
+            return false;
+        }
+        entries_ = static_cast<std::atomic<Entry*>*>(base);
+        coarse_ = entries_ + slices;
+        count_ = slices;
+        return true;
+    }
+
+    /// Makes array[first, first + count) writable.
+    template <std::size_t Words>
+    bool commit(std::atomic<Entry*>* array, std::size_t first, std::size_t count,
+                std::atomic<std::uint64_t> (&done)[Words]) noexcept {
+        if (count == 0) {
+            return true;
+        }
+        // Chunks are counted from the start of each array, which is aligned to OS pages.
+        for (std::size_t chunk = first / chunk_entries; chunk <= (first + count - 1) / chunk_entries;
+             ++chunk) {
+            std::uint64_t const bit = std::uint64_t{1} << (chunk % 64);
+            // acquire: pairs with the release below; the commit happened before the bit.
+            if ((done[chunk / 64].load(std::memory_order_acquire) & bit) != 0) {
+                continue;
+            }
+            if (!Os::commit(array + chunk * chunk_entries, chunk_bytes)) {
+                return false;
+            }
+            if ((done[chunk / 64].fetch_or(bit, std::memory_order_release) & bit) == 0) {
+                committed_chunks_.fetch_add(1, std::memory_order_relaxed);
+            }
+        }
+        return true;
+    }
+
+    bool store(std::size_t first, std::size_t slices, Entry* entry) noexcept {
+        for (std::size_t slice = first; slice < first + slices; ++slice) {
+            entries_[slice].store(entry, std::memory_order_relaxed);
+        }
+        return true;
+    }
+
+    void store_large(std::size_t first, std::size_t slices, units whole, Entry* entry) noexcept {
+        for (std::size_t unit = 0; unit < whole.count; ++unit) {
+            coarse_[whole.first_slice / coarse_slices + unit].store(entry,
+                                                                    std::memory_order_relaxed);
+        }
+        store(first, 1, entry);
+        store(first, whole.first_slice - first, entry);
+        store(whole.last_slice, first + slices - whole.last_slice, entry);
+    }
+
+    std::atomic<Entry*>* entries_ = nullptr;
+    std::size_t count_ = 0;  // slices in the window; 0 until initialize()
+    std::atomic<Entry*>* coarse_ = nullptr;
+    std::atomic<std::size_t> committed_chunks_{0};
+    chunk_set<slices_max> committed_{};
+    chunk_set<slices_max / coarse_slices> coarse_committed_{};
+};
+
+}  // namespace tarn::impl::space

@@ -1,0 +1,161 @@
+// space/record_table.hpp - record_table<T, Os, Rank>: records of one type in memory that stays theirs.
+//
+// Threads    any thread: allocate(), deallocate(), at(), for_each()
+// Always     type-stable: once a T, always a T, never unmapped; a stale pointer to a record reads a
+//            record. Records lie apart from blocks, so an overflow of a block can't reach them.
+//            T has `std::atomic<base::node_index> node_link` and `base::node_index self_index`, and
+//            is all zero but for the latter when first handed out; deallocated records are handed
+//            out again as they are.
+// Cost       allocate(): one compare-exchange from the free list, else a short lock; a system call
+//            per commit_bytes of new records. Memory: committed as used, never returned.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/bits.hpp"
+#include "base/ranked_mutex.hpp"
+#include "base/tagged_stack.hpp"
+#include "base/units.hpp"
+#include "platform/os_memory.hpp"
+
+namespace tarn::impl::space {
+
+template <class T, class Os, base::lock_rank Rank>
+class record_table {
+public:
+    /// A new or recycled record; null: out of memory.
+    T* allocate() noexcept {
+        base::node_index const recycled = pop(free_);
+        return recycled != base::node_index::none ? at(recycled) : allocate_new();
+    }
+
+    /// Gives a record back. Its contents stay readable.
+    void deallocate(T& record) noexcept { push(free_, record); }
+
+    /// Stacks of records: the free list, and others that the caller keeps.
+    void push(base::tagged_stack& stack, T& record) const noexcept {
+        stack.push(record.self_index, link_of());
+    }
+
+    [[nodiscard]] base::node_index pop(base::tagged_stack& stack) const noexcept {
+        return stack.pop(link_of());
+    }
+
+    [[nodiscard]] T* at(base::node_index index) const noexcept {
+        auto const number = static_cast<std::size_t>(index);
+        return chunks_[number / chunk_records].load(std::memory_order_acquire) +
+               number % chunk_records;
+    }
+
+    /// Calls `visit(T&)` for every record ever handed out, free ones too.
+    template <class Visit>
+    void for_each(Visit visit) const noexcept {
+        // acquire: pairs with the release in allocate_new(); the records below it exist.
+        std::size_t const end = used_.load(std::memory_order_acquire);
+        for (std::size_t number = 1; number < end; ++number) {
+            visit(*at(static_cast<base::node_index>(number)));
+        }
+    }
+
+    /// Around fork: no record is half handed out while this is held.
+    void lock_for_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS { mutex_.lock(); }
+
+    void unlock_after_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS { mutex_.unlock(); }
+
+    [[nodiscard]] std::size_t committed_bytes() const noexcept {
+        return committed_bytes_.load(std::memory_order_relaxed);
+    }
+
+    [[nodiscard]] std::size_t reserved_bytes() const noexcept {
+        return reserved_chunks_.load(std::memory_order_relaxed) * chunk_bytes;
+    }
+
+private:
+    static constexpr std::size_t chunk_bytes = 1 * MiB;
+    static constexpr std::size_t commit_bytes = 64 * KiB;
+    static constexpr std::size_t chunk_records = chunk_bytes / sizeof(T);
+    static constexpr std::size_t chunks_max = 16 * 1024;
+    static_assert(chunk_records * chunks_max <= std::size_t{1} << base::node_index_bits);
+
+    TARN_COLD T* allocate_new() noexcept {
+        for (;;) {
+            mutex_.lock();
+            std::size_t const number = used_.load(std::memory_order_relaxed);
+            std::size_t const chunk = number / chunk_records;
+            if (chunk >= chunks_max) {
+                mutex_.unlock();
+                return nullptr;
+            }
+            T* const base = chunks_[chunk].load(std::memory_order_relaxed);
+            std::size_t const needed = (number % chunk_records + 1) * sizeof(T);
+            if (base != nullptr && needed <= chunk_committed_) {
+                T* const record = base + number % chunk_records;
+                record->self_index = static_cast<base::node_index>(number);
+                // release: pairs with the acquire in for_each().
+                used_.store(number + 1, std::memory_order_release);
+                mutex_.unlock();
+                return record;
+            }
+            std::size_t const committed = base == nullptr ? 0 : chunk_committed_;
+            mutex_.unlock();
+            if (!grow(chunk, base, committed)) {
+                return nullptr;
+            }
+        }
+    }
+
+    /// One step of growth, its system calls outside the lock. Two threads may do the same step;
+    /// the second one's is dropped.
+    bool grow(std::size_t chunk, T* base, std::size_t committed) noexcept {
+        if (base == nullptr) {
+            void* const fresh = Os::reserve(chunk_bytes, {});
+            if (fresh == nullptr) {
+                return false;
+            }
+            mutex_.lock();
+            bool const first = chunks_[chunk].load(std::memory_order_relaxed) == nullptr;
+            if (first) {
+                // release: pairs with the acquire in at().
+                chunks_[chunk].store(static_cast<T*>(fresh), std::memory_order_release);
+                reserved_chunks_.fetch_add(1, std::memory_order_relaxed);
+                chunk_committed_ = 0;
+            }
+            mutex_.unlock();
+            if (!first) {
+                Os::release(fresh, chunk_bytes);
+            }
+            return true;
+        }
+        std::size_t const step =
+            chunk_bytes - committed < commit_bytes ? chunk_bytes - committed : commit_bytes;
+        if (!Os::commit(reinterpret_cast<std::byte*>(base) + committed, step)) {
+            return false;
+        }
+        base::lock_guard const guard{mutex_};
+        std::size_t const current = used_.load(std::memory_order_relaxed) / chunk_records;
+        if (current == chunk && chunk_committed_ == committed) {
+            chunk_committed_ = committed + step;
+            committed_bytes_.fetch_add(step, std::memory_order_relaxed);
+        }
+        return true;
+    }
+
+    [[nodiscard]] auto link_of() const noexcept {
+        return [this](base::node_index index) -> std::atomic<base::node_index>& {
+            return at(index)->node_link;
+        };
+    }
+
+    base::ranked_mutex<Rank, Os> mutex_;
+    std::atomic<std::size_t> used_{1};  // number 0 is "none"
+    std::size_t chunk_committed_ TARN_GUARDED_BY(mutex_) = 0;  // of the newest chunk
+    std::array<std::atomic<T*>, chunks_max> chunks_{};
+    std::atomic<std::size_t> committed_bytes_{0};
+    std::atomic<std::size_t> reserved_chunks_{0};
+    base::tagged_stack free_;
+};
+
+}  // namespace tarn::impl::space

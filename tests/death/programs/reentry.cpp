@@ -1,0 +1,20 @@
+// reentry - allocates in a signal handler, again and again, while the program is inside the heap.
+//
+// Large blocks alone, so that handler and program both take the slow path.
+#include <signal.h>
+#include <sys/time.h>
+
+#include "misuse.hpp"
+
+static void handle(int /*signal*/) { HEAP(free)(opaque(HEAP(malloc)(300'000))); }
+
+MISUSE misuse() {
+    struct sigaction action {};
+    action.sa_handler = handle;
+    ::sigaction(SIGALRM, &action, nullptr);
+    struct itimerval const every {.it_interval = {0, 50}, .it_value = {0, 50}};
+    ::setitimer(ITIMER_REAL, &every, nullptr);
+    while (true) {
+        HEAP(free)(opaque(HEAP(malloc)(400'000)));
+    }
+}

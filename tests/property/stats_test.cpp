@@ -1,0 +1,108 @@
+// stats_test - tarn_stats tells what the process holds, to the block while nothing else runs.
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/pattern.hpp"
+#include "support/sizes.hpp"
+#include "tarn/tarn.h"
+
+namespace tarn::test {
+namespace {
+
+tarn_stats stats_now() {
+    tarn_stats stats{};
+    stats.size = sizeof stats;
+    EXPECT_EQ(tarn_stats_get(&stats), 0);
+    return stats;
+}
+
+TEST(stats, refuses_what_it_cannot_fill) {
+    EXPECT_EQ(tarn_stats_get(nullptr), EINVAL);
+    tarn_stats stats{};
+    EXPECT_EQ(tarn_stats_get(&stats), EINVAL);  // size 0
+}
+
+TEST(stats, counts_live_blocks_exactly_when_alone) {
+    tarn_stats const before = stats_now();
+    std::vector<void*> blocks;
+    std::size_t bytes = 0;
+    for (std::size_t const size : edge_sizes(300 * kib)) {
+        blocks.push_back(tarn_malloc(size));
+        ASSERT_NE(blocks.back(), nullptr);
+        bytes += tarn_malloc_usable_size(blocks.back());
+    }
+    tarn_stats const full = stats_now();
+    EXPECT_EQ(full.live_blocks - before.live_blocks, blocks.size());
+    EXPECT_EQ(full.live_bytes - before.live_bytes, bytes);
+    EXPECT_GE(full.live_peak_bytes, full.live_bytes);
+    EXPECT_GE(full.mapped_bytes, full.live_bytes);
+    EXPECT_GE(full.reserved_bytes, full.mapped_bytes);
+    EXPECT_GT(full.metadata_bytes, 0U);
+    EXPECT_GE(full.threads, 1U);
+    EXPECT_GT(full.page_count, before.page_count);
+    for (void* const block : blocks) {
+        tarn_free(block);
+    }
+    tarn_stats const after = stats_now();
+    EXPECT_EQ(after.live_blocks, before.live_blocks);
+    EXPECT_EQ(after.live_bytes, before.live_bytes);
+    EXPECT_GE(after.live_peak_bytes, full.live_bytes);
+}
+
+TEST(stats, counts_frees_from_other_threads) {
+    constexpr std::size_t count = 1000;
+    tarn_stats const before = stats_now();
+    std::vector<void*> blocks(count);
+    for (void*& block : blocks) {
+        block = tarn_malloc(64);
+    }
+    std::thread{[&] {
+        for (void* const block : blocks) {
+            tarn_free(block);
+        }
+    }}.join();
+    tarn_stats const after = stats_now();
+    EXPECT_EQ(after.live_blocks, before.live_blocks);
+    EXPECT_GE(after.cross_thread_frees - before.cross_thread_frees, count / 2);
+    EXPECT_LE(after.cross_thread_frees - before.cross_thread_frees, count);
+}
+
+TEST(stats, of_an_older_caller_are_cut) {
+    alignas(tarn_stats) std::byte storage[sizeof(tarn_stats)];
+    fill(storage, sizeof storage, 1);
+    auto* const stats = reinterpret_cast<tarn_stats*>(storage);
+    constexpr std::size_t known = offsetof(tarn_stats, live_blocks);
+    stats->size = known;
+    ASSERT_EQ(tarn_stats_get(stats), 0);
+    std::byte untouched[sizeof(tarn_stats)];
+    fill(untouched, sizeof untouched, 1);
+    EXPECT_EQ(std::memcmp(storage + known, untouched + known, sizeof storage - known), 0);
+}
+
+std::string text_of(void (*print)(int fd)) {
+    int const file = ::memfd_create("text", 0);
+    EXPECT_GE(file, 0);
+    print(file);
+    std::string text(64 * kib, '\0');
+    ssize_t const got = ::pread(file, text.data(), text.size(), 0);
+    ::close(file);
+    text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+    return text;
+}
+
+TEST(printing, statistics_and_options_are_text) {
+    EXPECT_NE(text_of(tarn_stats_print).find("live"), std::string::npos);
+    EXPECT_NE(text_of(tarn_options_print).find("purge_delay_ms"), std::string::npos);
+    tarn_stats_print(-1);  // a closed file is no reason to fail
+    tarn_options_print(-1);
+}
+
+}  // namespace
+}  // namespace tarn::test

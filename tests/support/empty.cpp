@@ -1,0 +1,1 @@
+// Nothing: GoogleTest has the main function of the programs that only hold its precompiled header.

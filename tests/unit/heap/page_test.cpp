@@ -1,0 +1,182 @@
+#include "heap/page.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+#include "heap/process.hpp"
+#include "heap_fixture.hpp"
+#include "sizing/size_class.hpp"
+#include "support/fatal_text.hpp"
+
+namespace {
+
+using namespace tarn::impl;
+using namespace tarn::impl::heap;
+using tarn::test::heap_test;
+using tarn::test::scoped_heap;
+
+/// A page whose memory is only numbers.
+struct numbered_page : page {
+    numbered_page(std::size_t bytes, std::uintptr_t first) : page{} {
+        start = base::pointer_to(first);
+        divisor = divisor_for(bytes);
+        block_bytes.set(bytes);
+    }
+};
+
+TEST(page, tells_block_starts_from_other_addresses) {
+    constexpr std::uintptr_t start = 0x7000'0000'0000;
+    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+        std::size_t const bytes = sizing::class_bytes(size_class);
+        numbered_page const tested{bytes, start};
+        std::size_t const end = sizing::class_slices(size_class) * sizing::slice_bytes;
+        for (std::size_t block = 0; block < end; block += bytes) {
+            for (std::size_t const inside : {std::size_t{0}, std::size_t{1}, std::size_t{8},
+                                             std::size_t{16}, bytes / 2, bytes - 1}) {
+                std::size_t const offset = block + inside % bytes;
+                void const* const ptr = base::pointer_to(start + offset);
+                ASSERT_EQ(tested.is_block_start(ptr), offset == block) << bytes << ' ' << offset;
+                ASSERT_EQ(tested.block_of(ptr), base::pointer_to(start + block));
+            }
+        }
+    }
+}
+
+TEST(page, tells_every_offset_of_odd_sizes) {
+    constexpr std::uintptr_t start = 0x10'0000;
+    for (unsigned const size_class : {1U, 3U, 7U, 17U, 20U, 31U}) {
+        std::size_t const bytes = sizing::class_bytes(size_class);
+        numbered_page const tested{bytes, start};
+        for (std::size_t offset = 0; offset < sizing::slice_bytes; ++offset) {
+            ASSERT_EQ(tested.is_block_start(base::pointer_to(start + offset)), offset % bytes == 0);
+        }
+    }
+}
+
+TEST(page, counts_what_its_owner_frees) {
+    page tested{};
+    std::array<block, 4> blocks{};
+    tested.out.set(3);
+    EXPECT_FALSE(tested.push_local(&blocks[0]));
+    EXPECT_FALSE(tested.push_local(&blocks[1]));
+    EXPECT_EQ(tested.out.get(), 1);
+    EXPECT_TRUE(tested.push_local(&blocks[2]));
+    EXPECT_EQ(tested.out.get(), 0);
+    EXPECT_TRUE(tested.push_local(&blocks[3]));  // a double free: nothing was outside
+    EXPECT_EQ(tested.out.get(), -1);
+    EXPECT_EQ(tested.local, &blocks[3]);
+    EXPECT_EQ(tested.local->next, &blocks[2]);
+    EXPECT_EQ(blocks[0].next, nullptr);
+}
+
+class page_lists : public heap_test {
+protected:
+    void free_remotely(page& home, void* ptr) {
+        remote_state seen = home.remote.load();
+        while (!home.remote.try_push(seen, static_cast<block*>(ptr))) {
+        }
+    }
+
+    static std::size_t length(block const* list) {
+        std::size_t count = 0;
+        for (; list != nullptr; list = list->next) {
+            ++count;
+        }
+        return count;
+    }
+};
+
+TEST_F(page_lists, take_in_what_others_freed) {
+    scoped_heap heap;
+    std::vector<void*> blocks = allocate(*heap, big_bytes, 6);
+    page& home = home_of(blocks[0]);
+    int const out = home.out.get();
+    home.collect_remote();  // nothing there
+    EXPECT_EQ(home.out.get(), out);
+    free_remotely(home, blocks[0]);
+    free_remotely(home, blocks[1]);
+    EXPECT_EQ(home.out.get(), out);  // the owner has not looked yet
+    home.audit();
+    home.collect_remote();
+    EXPECT_EQ(home.out.get(), out - 2);
+    EXPECT_EQ(length(home.local), 2U);
+    home.audit();
+    // Joined to what the owner freed itself.
+    heap->deallocate(blocks[2]);
+    free_remotely(home, blocks[3]);
+    home.collect_remote();
+    EXPECT_EQ(home.out.get(), out - 4);
+    EXPECT_EQ(length(home.local), 4U);
+    EXPECT_EQ(home.remote.load().bits, 0U);
+    home.audit();
+    heap->deallocate(blocks[4]);
+    heap->deallocate(blocks[5]);
+}
+
+TEST_F(page_lists, leave_a_bin_with_the_list_and_without) {
+    scoped_heap heap;
+    std::vector<void*> blocks = allocate(*heap, big_bytes, 2);
+    page& home = home_of(blocks[0]);
+    home.remote.set_binned();
+    home.collect_remote();
+    EXPECT_EQ(home.remote.load().how(), hold::held);
+    home.remote.set_binned();
+    free_remotely(home, blocks[0]);
+    home.collect_remote();
+    EXPECT_EQ(home.remote.load().how(), hold::held);
+    EXPECT_EQ(length(home.local), 1U);
+    heap->deallocate(blocks[1]);
+}
+
+TEST_F(page_lists, refuse_more_blocks_than_were_outside) {
+    scoped_heap heap;
+    void* const kept = heap->allocate(big_bytes);
+    page& home = home_of(kept);
+    free_remotely(home, kept);
+    free_remotely(home, kept);  // a ring
+    home.collect_remote();
+    auto const events = reported();
+    ASSERT_EQ(events.size(), 1U);
+    EXPECT_EQ(events[0].kind, misuse_kind::double_free);
+    EXPECT_EQ(events[0].ptr, kept);
+    EXPECT_EQ(home.out.get(), 1);
+    EXPECT_EQ(home.local, nullptr);
+    EXPECT_EQ(home.remote.load().bits, 0U);
+    home.audit();
+    heap->deallocate(kept);
+}
+
+using page_audit = page_lists;
+
+TEST_F(page_audit, names_what_broke) {
+    scoped_heap heap;
+    std::vector<void*> blocks = allocate(*heap, big_bytes, 4);
+    page& home = home_of(blocks[0]);
+    heap->deallocate(blocks[0]);
+    heap->deallocate(blocks[1]);
+    home.audit();
+    EXPECT_DEATH({ home.out.set(home.out.get() + 1); home.audit(); }, "length == capacity");
+    EXPECT_DEATH({ home.out.set(-1); home.audit(); }, "out.get\\(\\) >= 0");
+    EXPECT_DEATH({ home.capacity.set(home.reserved + 1); home.audit(); }, "reserved");
+    EXPECT_DEATH({ home.local->next = home.local; home.audit(); }, "length == capacity");
+    EXPECT_DEATH(
+        {
+            home.local->next = reinterpret_cast<block*>(static_cast<std::byte*>(blocks[2]) + 16);
+            home.audit();
+        },
+        "is_block_start");
+    EXPECT_DEATH(
+        {
+            block foreign{};
+            home.local->next = &foreign;
+            home.audit();
+        },
+        "pages.find");
+    heap->deallocate(blocks[2]);
+    heap->deallocate(blocks[3]);
+}
+
+}  // namespace

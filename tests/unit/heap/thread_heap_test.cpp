@@ -1,0 +1,430 @@
+#include "heap/thread_heap.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <iterator>
+#include <memory>
+#include <random>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "base/units.hpp"
+#include "heap/process.hpp"
+#include "heap_fixture.hpp"
+#include "sizing/size_class.hpp"
+#include "support/build.hpp"
+
+namespace {
+
+using namespace tarn::impl;
+using namespace tarn::impl::heap;
+using tarn::test::heap_test;
+using tarn::test::scoped_heap;
+
+using thread_heaps = heap_test;
+
+TEST_F(thread_heaps, that_are_empty_serve_nothing_without_the_slow_path) {
+    for (std::size_t bytes = 0; bytes <= 2 * sizing::small_max; bytes += 8) {
+        ASSERT_EQ(empty_heap.try_allocate(bytes), nullptr);
+        ASSERT_EQ(finished_heap.try_allocate(bytes), nullptr);
+    }
+    scoped_heap fresh;
+    EXPECT_EQ(fresh->try_allocate(1), nullptr);
+    void* const first = fresh->allocate(1);
+    EXPECT_NE(fresh->try_allocate(16), nullptr);  // the same class
+    EXPECT_EQ(fresh->try_allocate(0), nullptr);
+    EXPECT_EQ(fresh->try_allocate(17), nullptr);
+    void* const larger = fresh->allocate(257);
+    EXPECT_NE(fresh->try_allocate(288), nullptr);
+    EXPECT_EQ(fresh->try_allocate(289), nullptr);
+    EXPECT_EQ(fresh->try_allocate(sizing::small_max + 1), nullptr);
+    // What try_allocate gave away is not freed one by one: it lies next to the first block.
+    fresh->deallocate(static_cast<std::byte*>(first) + 16);
+    fresh->deallocate(first);
+    fresh->deallocate(static_cast<std::byte*>(larger) + 288);
+    fresh->deallocate(larger);
+}
+
+TEST_F(thread_heaps, serve_every_class_with_blocks_of_its_size) {
+    scoped_heap heap;
+    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+        std::size_t const bytes = sizing::class_bytes(size_class);
+        std::size_t const page_blocks = sizing::class_blocks(size_class);
+        std::vector<void*> blocks = allocate(*heap, bytes, std::min<std::size_t>(page_blocks, 300));
+        std::sort(blocks.begin(), blocks.end());
+        for (std::size_t i = 0; i < blocks.size(); ++i) {
+            ASSERT_TRUE(base::is_aligned(base::address_of(blocks[i]), sizing::quantum));
+            ASSERT_EQ(usable_bytes(blocks[i], nullptr), bytes);
+            ASSERT_EQ(home_of(blocks[i]).size_class, size_class);
+            ASSERT_TRUE(i == 0 || base::address_of(blocks[i]) - base::address_of(blocks[i - 1]) >=
+                                      bytes);
+            std::memset(blocks[i], 0xff, bytes);
+        }
+        heap->audit();
+        free_all(*heap, blocks);
+        heap->audit();
+    }
+}
+
+TEST_F(thread_heaps, fill_a_page_in_rising_order_and_touch_it_as_it_is_used) {
+    scoped_heap heap;
+    void* const first = heap->allocate(16);
+    page& home = home_of(first);
+    EXPECT_EQ(home.capacity.get(), 256);  // 4 KiB
+    std::byte* last = static_cast<std::byte*>(first);
+    std::vector<void*> blocks{first};
+    for (std::size_t i = 1; i < sizing::class_blocks(1); ++i) {
+        blocks.push_back(heap->allocate(16));
+        ASSERT_EQ(blocks.back(), last + 16);
+        last += 16;
+        // What is made ahead is at most what is used, and one step.
+        ASSERT_LE(static_cast<std::size_t>(home.capacity.get()), 2 * blocks.size() + 256);
+    }
+    EXPECT_EQ(home.capacity.get(), home.reserved);
+    free_all(*heap, blocks);
+}
+
+// Else sampling by cutting the list would not be exact, and the slow path would not be met.
+TEST_F(thread_heaps, do_not_hand_out_what_was_freed_before_the_list_ran_dry) {
+    scoped_heap heap;
+    std::vector<void*> blocks = allocate(*heap, 16, 10);
+    std::size_t const listed = heap->listed(1);
+    std::set<void*> freed;
+    for (std::size_t i = 0; i + 1 < blocks.size(); ++i) {
+        heap->deallocate(blocks[i]);
+        freed.insert(blocks[i]);
+    }
+    std::vector<void*> rest = allocate(*heap, 16, listed);
+    EXPECT_TRUE(std::none_of(rest.begin(), rest.end(),
+                             [&](void* block) { return freed.contains(block); }));
+    std::vector<void*> again = allocate(*heap, 16, freed.size());
+    EXPECT_TRUE(std::all_of(again.begin(), again.end(),
+                            [&](void* block) { return freed.contains(block); }));
+    heap->deallocate(blocks.back());
+    free_all(*heap, rest);
+    free_all(*heap, again);
+}
+
+TEST_F(thread_heaps, keep_one_empty_page_a_class_within_a_cap) {
+    scoped_heap heap;
+    std::vector<void*> blocks = allocate(*heap, big_bytes, 5 * big_blocks);
+    EXPECT_EQ(used_slices(), 5U);
+    // Pages that were left full are claimed back by the first free into each.
+    free_all(*heap, blocks);
+    heap->audit();
+    EXPECT_LE(used_slices(), 2U);  // the current one and one kept
+    process.options.thread_empty_bytes = 0;
+    blocks = allocate(*heap, big_bytes, 5 * big_blocks);
+    free_all(*heap, blocks);
+    EXPECT_LE(used_slices(), 1U);
+}
+
+TEST_F(thread_heaps, find_blocks_that_others_freed) {
+    scoped_heap owner;
+    scoped_heap other;
+    std::vector<void*> blocks = allocate(*owner, big_bytes, big_blocks);
+    page& home = home_of(blocks[0]);
+    EXPECT_EQ(home.owner.get(), &*owner);
+    std::uint64_t const before = other->cross_thread_frees.load();
+    other->deallocate(blocks[3]);
+    EXPECT_EQ(other->cross_thread_frees.load() - before, 1U);
+    EXPECT_EQ(home.remote.load().count(), 1U);
+    EXPECT_EQ(owner->allocate(big_bytes), blocks[3]);
+    EXPECT_EQ(home.remote.load().bits, 0U);
+    free_all(*owner, blocks);
+}
+
+TEST_F(thread_heaps, let_a_full_page_drift_to_whoever_frees_into_it) {
+    scoped_heap owner;
+    scoped_heap other;
+    std::vector<void*> blocks = allocate(*owner, big_bytes, big_blocks + 1);
+    page& full = home_of(blocks[0]);
+    EXPECT_EQ(full.owner.get(), nullptr);
+    EXPECT_EQ(full.remote.load().how(), hold::adrift);
+    std::uint64_t const before = other->cross_thread_frees.load();
+    other->deallocate(blocks[2]);
+    EXPECT_EQ(full.owner.get(), &*other);
+    EXPECT_EQ(full.remote.load().how(), hold::held);
+    EXPECT_EQ(other->cross_thread_frees.load(), before);  // its own by then
+    other->audit();
+    EXPECT_EQ(other->allocate(big_bytes), blocks[2]);  // no new page
+    EXPECT_EQ(used_slices(), 2U);
+    // The former owner's free goes the other way now.
+    owner->deallocate(blocks[0]);
+    EXPECT_EQ(full.remote.load().count(), 1U);
+    blocks.erase(blocks.begin());
+    free_all(*other, blocks);
+}
+
+TEST_F(thread_heaps, stay_with_a_full_page_into_which_a_block_came_back) {
+    scoped_heap owner;
+    scoped_heap other;
+    std::vector<void*> blocks = allocate(*owner, big_bytes, big_blocks);
+    page& home = home_of(blocks[0]);
+    other->deallocate(blocks[0]);
+    EXPECT_FALSE(home.remote.set_adrift());
+    EXPECT_EQ(owner->allocate(big_bytes), blocks[0]);
+    EXPECT_EQ(home.owner.get(), &*owner);
+    EXPECT_EQ(used_slices(), 1U);
+    free_all(*owner, blocks);
+}
+
+TEST_F(thread_heaps, leave_their_partly_free_pages_to_others) {
+    scoped_heap heir;
+    std::vector<void*> blocks;
+    {
+        scoped_heap heap;
+        blocks = allocate(*heap, big_bytes, 3);
+        heap->deallocate(blocks.back());
+        blocks.pop_back();
+    }
+    page& home = home_of(blocks[0]);
+    EXPECT_EQ(home.owner.get(), nullptr);
+    EXPECT_EQ(home.remote.load().how(), hold::binned);
+    EXPECT_EQ(home.out.get(), 2);
+    home.audit();
+    std::vector<void*> more = allocate(*heir, big_bytes, big_blocks - 2);
+    EXPECT_EQ(used_slices(), 1U);
+    EXPECT_EQ(home.owner.get(), &*heir);
+    free_all(*heir, blocks);
+    free_all(*heir, more);
+}
+
+TEST_F(thread_heaps, leave_full_pages_adrift_and_empty_ones_to_nobody) {
+    std::vector<void*> full;
+    {
+        scoped_heap heap;
+        full = allocate(*heap, big_bytes, big_blocks);
+        std::vector<void*> empty = allocate(*heap, 100, 5);
+        free_all(*heap, empty);
+    }
+    EXPECT_EQ(used_slices(), 1U);
+    EXPECT_EQ(home_of(full[0]).remote.load().how(), hold::adrift);
+    scoped_heap other;
+    free_all(*other, full);
+}
+
+TEST_F(thread_heaps, put_blocks_that_were_listed_back_before_they_leave) {
+    std::uint64_t const handed = [] {
+        std::uint64_t sum = 0;
+        process.heaps.for_each([&](thread_heap& each) { sum += each.handed[1].load(); });
+        return sum;
+    }();
+    void* block = nullptr;
+    {
+        scoped_heap heap;
+        block = heap->allocate(16);
+        EXPECT_GT(heap->listed(1), 0U);
+    }
+    EXPECT_EQ(home_of(block).out.get(), 1);
+    std::uint64_t after = 0;
+    process.heaps.for_each([&](thread_heap& each) { after += each.handed[1].load(); });
+    EXPECT_EQ(after - handed, 1U);
+    scoped_heap other;
+    other->deallocate(block);
+}
+
+TEST_F(thread_heaps, part_with_pages_beyond_their_cap_when_there_are_others) {
+    process.options.thread_cache_bytes = 4 * sizing::slice_bytes;
+    scoped_heap owner;
+    std::vector<void*> blocks = allocate(*owner, big_bytes, 20 * big_blocks);
+    auto const free_one_in_each = [&](std::size_t which) {
+        for (std::size_t first = 0; first < blocks.size(); first += big_blocks) {
+            owner->deallocate(blocks[first + which]);
+            blocks[first + which] = nullptr;
+        }
+    };
+    free_one_in_each(0);
+    int owned = 0;
+    int binned = 0;
+    process.descriptors.for_each([&](page& each) {
+        if (each.kind.load() == page_kind::small) {
+            owned += each.owner.get() == &*owner ? 1 : 0;
+            binned += each.remote.load().how() == hold::binned ? 1 : 0;
+        }
+    });
+    if (process.active_heaps.load() > 1) {
+        EXPECT_LE(owned, 5);
+    } else {
+        EXPECT_EQ(binned, 0) << "alone: nobody would take them";
+    }
+    scoped_heap other;
+    free_one_in_each(1);
+    owned = 0;
+    process.descriptors.for_each([&](page& each) {
+        owned += each.kind.load() == page_kind::small && each.owner.get() == &*owner ? 1 : 0;
+    });
+    owner->audit();
+    std::vector<void*> taken = allocate(*other, big_bytes, 10);
+    for (void* const block : blocks) {
+        other->deallocate(block);
+    }
+    free_all(*other, taken);
+}
+
+TEST_F(thread_heaps, holds_little_when_parked_beside_others) {
+    process.options.thread_cache_bytes = 4 * sizing::slice_bytes;
+    scoped_heap other;
+    scoped_heap owner;
+    std::vector<void*> blocks = allocate(*owner, big_bytes, 40 * big_blocks);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {  // one block of each page stays
+        if (i % big_blocks != 0) {
+            owner->deallocate(blocks[i]);
+            blocks[i] = nullptr;
+        }
+    }
+    int owned = 0;
+    process.descriptors.for_each([&](page& each) {
+        owned += each.kind.load() == page_kind::small && each.owner.get() == &*owner ? 1 : 0;
+    });
+    EXPECT_LE(owned, 4 + 1 + 1);  // the cap, the current page, one in the hands of keep()
+    // The rest serves others without new memory.
+    std::size_t const before = used_slices();
+    std::vector<void*> served = allocate(*other, big_bytes, 30 * (big_blocks - 1));
+    EXPECT_EQ(used_slices(), before);
+    free_all(*other, served);
+    for (void* const block : blocks) {
+        owner->deallocate(block);
+    }
+}
+
+TEST_F(thread_heaps, give_zeroed_memory_also_where_blocks_were_used) {
+    scoped_heap heap;
+    for (unsigned size_class = 1; size_class < sizing::class_count; size_class += 3) {
+        std::size_t const bytes = sizing::class_bytes(size_class);
+        for (int round = 0; round < 3; ++round) {
+            std::vector<void*> blocks;
+            for (int i = 0; i < 20; ++i) {
+                auto* const block =
+                    static_cast<unsigned char*>(heap->allocate_class_zeroed(size_class, bytes));
+                ASSERT_NE(block, nullptr);
+                ASSERT_TRUE(std::all_of(block, block + bytes, [](unsigned char each) {
+                    return each == 0;
+                })) << bytes << ' ' << round << ' ' << i;
+                std::memset(block, 0xff, bytes);
+                blocks.push_back(block);
+            }
+            std::swap(blocks[3], blocks.back());
+            free_all(*heap, blocks);
+        }
+    }
+}
+
+TEST_F(thread_heaps, collect_what_others_emptied) {
+    scoped_heap owner;
+    scoped_heap other;
+    std::vector<void*> blocks = allocate(*owner, big_bytes, 4 * big_blocks);
+    for (std::size_t first = 0; first < blocks.size(); first += big_blocks) {
+        owner->deallocate(blocks[first]);  // claims each page
+        blocks[first] = nullptr;
+    }
+    for (void* const block : blocks) {
+        other->deallocate(block);
+    }
+    EXPECT_EQ(used_slices(), 4U);
+    owner->collect();
+    owner->audit();
+    EXPECT_EQ(used_slices(), 0U);
+}
+
+TEST_F(thread_heaps, collect_spares_the_lists_they_allocate_from) {
+    scoped_heap heap;
+    void* const block = heap->allocate(16);
+    std::size_t const listed = heap->listed(1);
+    heap->deallocate(block);
+    heap->collect();
+    EXPECT_EQ(heap->listed(1), listed);
+    heap->audit();
+}
+
+TEST_F(thread_heaps, count_what_they_hand_out) {
+    scoped_heap heap;
+    std::uint64_t const before = heap->handed[big_class].load();
+    std::uint64_t const runs = heap->handed[0].load();
+    std::vector<void*> blocks = allocate(*heap, big_bytes, 100);
+    EXPECT_EQ(heap->handed[big_class].load() - before - heap->listed(big_class), 100U);
+    void* const large = heap->allocate(1 * MiB);
+    EXPECT_EQ(heap->handed[0].load() - runs, 1U);
+    heap->deallocate(large);
+    free_all(*heap, blocks);
+}
+
+TEST_F(thread_heaps, keep_their_pages_apart_in_the_heap_that_is_shared_late) {
+    void* const block = with_heap(&finished_heap, [](thread_heap& late) {
+        EXPECT_EQ(&late, &late_heap);
+        return late.allocate_class(big_class);
+    });
+    ASSERT_NE(block, nullptr);
+    EXPECT_EQ(home_of(block).owner.get(), &late_heap);
+    finished_heap.deallocate(block);
+    EXPECT_EQ(finished_heap.try_allocate(big_bytes), nullptr);
+    EXPECT_EQ(finished_heap.current(big_class), nullptr);
+}
+
+// Several heaps in turn allocate, free each other's blocks and end, while a shadow keeps count.
+TEST_F(thread_heaps, agree_with_a_shadow_at_every_step) {
+    constexpr std::size_t heap_count = 4;
+    std::uint64_t const rounds = tarn::test::scaled(60'000);
+    process.options.thread_cache_bytes = 3 * sizing::slice_bytes;
+    process.options.thread_empty_bytes = 2 * sizing::slice_bytes;
+    std::mt19937_64 random{11};
+    std::vector<std::unique_ptr<scoped_heap>> heaps;
+    for (std::size_t i = 0; i < heap_count; ++i) {
+        heaps.push_back(std::make_unique<scoped_heap>());
+    }
+    struct live_block {
+        unsigned char* start;
+        std::size_t bytes;
+        unsigned char mark;
+    };
+    std::vector<live_block> live;
+    std::size_t const sizes[] = {1, 16, 100, 1024, 8 * KiB, 40 * KiB, 128 * KiB, 200 * KiB};
+    std::size_t target = 0;
+    for (std::uint64_t round = 0; round < rounds; ++round) {
+        std::size_t const index = random() % heap_count;
+        thread_heap& heap = **heaps[index];
+        if (round % 2000 == 0) {
+            target = random() % 600;  // grows and shrinks, so that pages fill and empty
+        }
+        if (random() % 400 == 0) {
+            heaps[index].reset();
+            heaps[index] = std::make_unique<scoped_heap>();
+        } else if (random() % 3000 == 0) {
+            reclaim(heap);
+        } else if (live.size() <= target ? random() % 4 != 0 : random() % 4 == 0) {
+            std::size_t const bytes = sizes[random() % std::size(sizes)];
+            auto* const start = static_cast<unsigned char*>(heap.allocate(bytes));
+            ASSERT_NE(start, nullptr);
+            auto const mark = static_cast<unsigned char>(random() % 256);
+            std::memset(start, mark, std::min<std::size_t>(bytes, 64));
+            start[bytes - 1] = mark;
+            live.push_back({start, bytes, mark});
+        } else if (!live.empty()) {
+            std::swap(live[random() % live.size()], live.back());
+            live_block const gone = live.back();
+            live.pop_back();
+            ASSERT_EQ(gone.start[0], gone.mark);
+            ASSERT_EQ(gone.start[gone.bytes - 1], gone.mark);
+            heap.deallocate(gone.start);
+        }
+        if (round % 64 == 0) {
+            heap.audit();
+            std::uint64_t listed = 0;
+            for (auto const& each : heaps) {
+                for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+                    listed += (*each)->listed(size_class);
+                }
+            }
+            ASSERT_EQ(measure_outside().blocks, live.size() + listed) << round;
+        }
+    }
+    for (live_block const& each : live) {
+        (*heaps[0])->deallocate(each.start);
+    }
+}
+
+}  // namespace

@@ -1,0 +1,88 @@
+// cli/main.cpp - the program `tarn`: reads the command line and hands over to a subcommand.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <tarn/tarn.h>
+
+#include "failure.hpp"
+#include "run_command.hpp"
+
+namespace {
+
+using namespace tarn::cli;
+
+std::string version_text() {
+    return fmt::format("tarn {}.{}.{}", TARN_VERSION_MAJOR, TARN_VERSION_MINOR, TARN_VERSION_PATCH);
+}
+
+/// Shows PROGRAM in the usage line, which CLI11 can't know.
+class usage_formatter : public CLI::Formatter {
+public:
+    std::string make_usage(CLI::App const* app, std::string name) const override {
+        if (app->get_name() != "run") {
+            return CLI::Formatter::make_usage(app, std::move(name));
+        }
+        return fmt::format("Usage: {} [OPTIONS] -- PROGRAM [ARGUMENTS...]\n", name);
+    }
+};
+
+int run(int argc, char** argv) {
+    // What follows the first "--" belongs to PROGRAM, whatever it looks like.
+    std::vector<std::string> own(argv + 1, argv + argc);
+    auto const mark = std::find(own.begin(), own.end(), "--");
+    bool const marked = mark != own.end();
+    std::vector<std::string> const program(marked ? mark + 1 : own.end(), own.end());
+    own.erase(mark, own.end());
+
+    CLI::App app{"Tarn, a memory allocator: runs programs on it and shows what their memory did."};
+    app.name("tarn");
+    app.formatter(std::make_shared<usage_formatter>());
+    app.set_version_flag("--version", version_text());
+    app.require_subcommand(1);
+
+    run_request request;
+    CLI::App* const run_app = app.add_subcommand("run", "Run a program on Tarn");
+    describe(*run_app, request);
+
+    std::vector<std::string> reversed(own.rbegin(), own.rend());  // as CLI11 wants them
+    try {
+        app.parse(reversed);
+    } catch (CLI::ParseError const& error) {
+        if (error.get_exit_code() == 0) {  // --help, --version
+            return app.exit(error);
+        }
+        if (app.get_subcommands().empty() && !own.empty()) {
+            throw failure{fmt::format("unknown command '{}'; see tarn --help", own[0])};
+        }
+        throw failure{fmt::format("{}; see tarn --help", error.what())};
+    }
+    request.program = run_app->remaining();
+    if (!request.program.empty() && request.program[0].rfind('-', 0) == 0) {
+        throw failure{
+            fmt::format("run: unknown option {}; see tarn run --help", request.program[0])};
+    }
+    if (marked && !request.program.empty()) {
+        request.program.emplace_back("--");
+    }
+    request.program.insert(request.program.end(), program.begin(), program.end());
+    request.own_path = argv[0];
+    return run_program(request);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run(argc, argv);
+    } catch (std::exception const& error) {
+        say(std::string{"tarn: "} + error.what() + "\n");
+        return exit_own_failure;
+    }
+}
