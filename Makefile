@@ -11,7 +11,7 @@ release: setup  ## build/release/libtarn.so and build/release/tarn
 	@tools/dev/build release
 
 run: release  ## real programs on glibc and on Tarn, with a memory report
-	@tools/dev/demo
+	@tools/dev/run
 
 test: setup  ## every test, in the presets of tools/dev/test
 	@tools/dev/test

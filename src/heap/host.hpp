@@ -21,17 +21,17 @@ enum class misuse_kind : std::uint8_t {
     foreign_pointer,   // no page of ours holds the address
     interior_pointer,  // inside a block, not at its start
     double_free,
-    size_overflow,     // count * bytes, or a size beyond PTRDIFF_MAX
-    reentry            // a signal handler allocates inside an allocation
+    size_overflow,  // count * bytes, or a size beyond PTRDIFF_MAX
+    reentry         // a signal handler allocates inside an allocation
 };
 
 struct misuse {
     misuse_kind kind;
     char const* operation;  // "free", "realloc", ...
     void const* ptr = nullptr;
-    void const* block = nullptr;      // start of the block that holds ptr
+    void const* block = nullptr;  // start of the block that holds ptr
     std::size_t block_bytes = 0;
-    std::size_t count = 0;            // size_overflow: of elements; 1 for malloc
+    std::size_t count = 0;  // size_overflow: of elements; 1 for malloc
     std::size_t element_bytes = 0;
     void const* caller = nullptr;
 };

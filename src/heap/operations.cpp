@@ -18,8 +18,7 @@ namespace {
 /// find lists half changed: it is named instead.
 class slow_path {
 public:
-    slow_path(thread_heap& heap, char const* operation, void const* caller) noexcept
-        : heap_{heap} {
+    slow_path(thread_heap& heap, char const* operation, void const* caller) noexcept : heap_{heap} {
         if (heap.in_slow_path) [[unlikely]] {
             host_misuse({.kind = misuse_kind::reentry, .operation = operation, .caller = caller});
         }
@@ -66,10 +65,12 @@ bool is_possible(char const* operation, std::size_t bytes, void const* caller) n
     return false;
 }
 
-void* or_enomem(void* block) noexcept {
-    if (block == nullptr) [[unlikely]] {
-        errno = ENOMEM;
-    }
+/// What an allocation leaves in errno: ENOMEM for null, else what was there before it.
+template <class Allocate>
+void* with_errno(Allocate allocate) noexcept {
+    int const kept = errno;
+    void* const block = allocate();
+    errno = block == nullptr ? ENOMEM : kept;
     return block;
 }
 
@@ -77,10 +78,8 @@ void* or_enomem(void* block) noexcept {
 page* find_block(char const* operation, void const* ptr, void const* caller,
                  misuse_verdict* verdict) noexcept {
     page* const home = page_of(ptr);
-    misuse event{.kind = misuse_kind::foreign_pointer,
-                 .operation = operation,
-                 .ptr = ptr,
-                 .caller = caller};
+    misuse event{
+        .kind = misuse_kind::foreign_pointer, .operation = operation, .ptr = ptr, .caller = caller};
     if (home != nullptr) {
         page_kind const kind = home->kind.load(std::memory_order_relaxed);
         bool const is_start =
@@ -168,11 +167,13 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
 void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
     void const* const caller = __builtin_return_address(0);
     if (!is_possible("malloc", bytes, caller)) {
-        return or_enomem(nullptr);
+        errno = ENOMEM;
+        return nullptr;
     }
-    return or_enomem(with_heap(heap, [bytes, caller](thread_heap& own) {
-        return allocate_any(own, bytes, caller);
-    }));
+    return with_errno([&] {
+        return with_heap(
+            heap, [bytes, caller](thread_heap& own) { return allocate_any(own, bytes, caller); });
+    });
 }
 
 void deallocate_slow(void* ptr, thread_heap* heap) noexcept {
@@ -193,48 +194,57 @@ void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noexcept {
 
 void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) noexcept {
     if (!is_possible("calloc", bytes, caller)) {
-        return or_enomem(nullptr);
+        errno = ENOMEM;
+        return nullptr;
     }
-    return or_enomem(with_heap(heap, [bytes, caller](thread_heap& own) -> void* {
-        slow_path const inside{own, "calloc", caller};
-        if (bytes <= sizing::small_max) {
-            return own.allocate_class_zeroed(sizing::class_of(bytes), bytes);
-        }
-        run_block const got = allocate_run(own, {.bytes = bytes, .alignment = sizing::quantum});
-        if (got.start != nullptr && !got.zeroed) {
-            std::memset(got.start, 0, bytes);
-        }
-        return got.start;
-    }));
+    return with_errno([&] {
+        return with_heap(heap, [bytes, caller](thread_heap& own) -> void* {
+            slow_path const inside{own, "calloc", caller};
+            if (bytes <= sizing::small_max) {
+                return own.allocate_class_zeroed(sizing::class_of(bytes), bytes);
+            }
+            run_block const got = allocate_run(own, {.bytes = bytes, .alignment = sizing::quantum});
+            if (got.start != nullptr && !got.zeroed) {
+                std::memset(got.start, 0, bytes);
+            }
+            return got.start;
+        });
+    });
 }
 
 void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignment,
                        void const* caller) noexcept {
     if (!is_possible("memalign", bytes, caller)) {
-        return or_enomem(nullptr);
+        errno = ENOMEM;
+        return nullptr;
     }
-    return or_enomem(with_heap(heap, [bytes, alignment, caller](thread_heap& own) -> void* {
-        slow_path const inside{own, "memalign", caller};
-        unsigned const size_class =
-            alignment <= sizing::slice_bytes && bytes <= sizing::small_max
-                ? sizing::class_of_aligned(bytes, alignment)
-                : 0;
-        if (size_class != 0) {
-            return own.allocate_class(size_class);
-        }
-        return allocate_run(own, {.bytes = std::max<std::size_t>(bytes, 1),
-                                  .alignment = alignment})
-            .start;
-    }));
+    return with_errno([&] {
+        return with_heap(heap, [bytes, alignment, caller](thread_heap& own) -> void* {
+            slow_path const inside{own, "memalign", caller};
+            unsigned const size_class =
+                alignment <= sizing::slice_bytes && bytes <= sizing::small_max
+                    ? sizing::class_of_aligned(bytes, alignment)
+                    : 0;
+            if (size_class != 0) {
+                return own.allocate_class(size_class);
+            }
+            return allocate_run(own,
+                                {.bytes = std::max<std::size_t>(bytes, 1), .alignment = alignment})
+                .start;
+        });
+    });
 }
 
 void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes, void const* caller) noexcept {
     if (!is_possible("realloc", bytes, caller)) {
-        return or_enomem(nullptr);
+        errno = ENOMEM;
+        return nullptr;
     }
-    return or_enomem(with_heap(heap, [ptr, bytes, caller](thread_heap& own) {
-        return reallocate_here(own, ptr, bytes, caller);
-    }));
+    return with_errno([&] {
+        return with_heap(heap, [ptr, bytes, caller](thread_heap& own) {
+            return reallocate_here(own, ptr, bytes, caller);
+        });
+    });
 }
 
 std::size_t usable_bytes(void const* ptr, void const* caller) noexcept {

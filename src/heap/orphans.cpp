@@ -21,7 +21,8 @@ public:
                 static_cast<std::size_t>(reinterpret_cast<std::byte const*>(list) - of_.start) /
                 of_.block_bytes.get());
             std::uint64_t const bit = std::uint64_t{1} << (index % 64);
-            if (index >= static_cast<std::size_t>(of_.capacity.get()) || (words_[index / 64] & bit) != 0) {
+            if (index >= static_cast<std::size_t>(of_.capacity.get()) ||
+                (words_[index / 64] & bit) != 0) {
                 return;
             }
             words_[index / 64] |= bit;
@@ -137,8 +138,7 @@ void repair(page& orphan, block const* list) noexcept {
     int outside = orphan.capacity.get();
     for (auto index = static_cast<std::size_t>(orphan.capacity.get()); index-- > 0;) {
         if (free_blocks.contains(index)) {
-            std::byte* const at =
-                orphan.start + index * orphan.block_bytes.get();
+            std::byte* const at = orphan.start + index * orphan.block_bytes.get();
             rebuilt = ::new (at) block{rebuilt};
             --outside;
         }

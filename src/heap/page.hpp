@@ -19,8 +19,8 @@
 #include "base/check.hpp"
 #include "base/single_writer.hpp"
 #include "base/tagged_stack.hpp"
-#include "heap/remote_word.hpp"
 #include "space/address_space.hpp"
+#include "heap/remote_word.hpp"
 
 namespace tarn::impl::heap {
 
@@ -35,24 +35,24 @@ enum class page_kind : std::uint8_t {
 
 struct alignas(128) page {
     base::single_writer<thread_heap*> owner;  // null: nobody; every free then takes the slow path
-    std::byte* start;                 // of the first block
-    std::uint64_t divisor;            // ceil(2^64 / block bytes), see is_block_start()
-    block* local;                     // freed by the owner, not yet handed out again
+    std::byte* start;                         // of the first block
+    std::uint64_t divisor;                    // ceil(2^64 / block bytes), see is_block_start()
+    block* local;                             // freed by the owner, not yet handed out again
     base::single_writer<int> out;
     base::single_writer<int> capacity;  // blocks made so far; the rest is untouched memory
     base::single_writer<std::size_t> block_bytes;
-    std::int32_t reserved;            // blocks that fit
+    std::int32_t reserved;  // blocks that fit
     std::atomic<page_kind> kind;
     std::uint8_t size_class;
-    bool list_zeroed;                 // the owner's allocation list is zero but for the links
-    bool fresh_zeroed;                // memory behind capacity is zero
-    std::int32_t accounted;           // `out` when the owner last told the statistics
+    bool list_zeroed;        // the owner's allocation list is zero but for the links
+    bool fresh_zeroed;       // memory behind capacity is zero
+    std::int32_t accounted;  // `out` when the owner last told the statistics
 
     remote_word remote;
     page* list_next;
     page* list_prev;
     space::run memory;
-    std::size_t mapping_bytes;        // huge: size of the reservation
+    std::size_t mapping_bytes;  // huge: size of the reservation
     std::atomic<base::node_index> node_link;
     base::node_index self_index;
 
@@ -60,8 +60,7 @@ struct alignas(128) page {
     /// to less than ceil(2^64/d) exactly for multiples of d (D. Lemire et al., "Faster remainder
     /// by direct computation", 2019; n and d below 2^32).
     [[nodiscard]] TARN_HOT bool is_block_start(void const* ptr) const noexcept {
-        auto const offset =
-            static_cast<std::uint64_t>(static_cast<std::byte const*>(ptr) - start);
+        auto const offset = static_cast<std::uint64_t>(static_cast<std::byte const*>(ptr) - start);
         return offset * divisor < divisor;
     }
 

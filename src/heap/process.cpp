@@ -160,6 +160,7 @@ void reclaim(thread_heap& own) noexcept {
     own.collect();
     sweep_bins(sweep_scope::all_bins);
     process.space.purge_all();
+    process.space.release_idle_arenas();
 }
 
 outside_totals measure_outside() noexcept {
@@ -173,8 +174,7 @@ outside_totals measure_outside() noexcept {
             kind == page_kind::small ? static_cast<std::int64_t>(each.remote.load().count()) : 0;
         std::int64_t const blocks = std::max<std::int64_t>(each.out.get() - posted, 0);
         totals.blocks += static_cast<std::uint64_t>(blocks);
-        totals.bytes += static_cast<std::uint64_t>(blocks) *
-                        each.block_bytes.get();
+        totals.bytes += static_cast<std::uint64_t>(blocks) * each.block_bytes.get();
     });
     return totals;
 }
@@ -195,8 +195,7 @@ void note_growth(std::int64_t bytes) noexcept {
         static_cast<std::int64_t>(process.live_peak_bytes.load(std::memory_order_relaxed));
     std::uint32_t futile = process.futile_checks.load(std::memory_order_relaxed);
     if (exact > peak) {
-        process.live_peak_bytes.store(static_cast<std::uint64_t>(exact),
-                                      std::memory_order_relaxed);
+        process.live_peak_bytes.store(static_cast<std::uint64_t>(exact), std::memory_order_relaxed);
         futile = 0;
     } else {
         futile = std::min(futile + 1, futile_max);

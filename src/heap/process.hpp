@@ -11,12 +11,12 @@
 
 #include "base/ranked_mutex.hpp"
 #include "base/tagged_stack.hpp"
-#include "heap/host.hpp"
-#include "heap/page.hpp"
-#include "heap/thread_heap.hpp"
 #include "platform/os.hpp"
 #include "space/address_space.hpp"
 #include "space/record_table.hpp"
+#include "heap/host.hpp"
+#include "heap/page.hpp"
+#include "heap/thread_heap.hpp"
 
 namespace tarn::impl::heap {
 
@@ -36,7 +36,7 @@ struct process_state {
 
     std::atomic<std::uint32_t> start_state{0};  // a start_phase
     std::atomic<bool> host_told{false};
-    std::atomic<bool> bins_have_empty{false};   // in some bin has_empty is set
+    std::atomic<bool> bins_have_empty{false};  // in some bin has_empty is set
     std::atomic<std::uint32_t> active_heaps{0};
     std::atomic<bool> orphans{false};  // a forked child has pages of vanished threads
     std::atomic<std::uint64_t> huge_bytes{0};
@@ -118,6 +118,7 @@ struct outside_totals {
     std::uint64_t bytes = 0;
     std::uint64_t blocks = 0;
 };
+
 [[nodiscard]] outside_totals measure_outside() noexcept;
 
 /// The page or large block that holds `ptr`, an interior address too; null: none of ours.

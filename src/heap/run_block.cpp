@@ -18,14 +18,11 @@ std::size_t usable_for(std::size_t bytes) noexcept {
     return base::align_up(bytes, os::page_bytes());
 }
 
-std::size_t slices_for(std::size_t bytes) noexcept {
-    return base::divide_up(bytes, slice_bytes);
-}
+std::size_t slices_for(std::size_t bytes) noexcept { return base::divide_up(bytes, slice_bytes); }
 
 void set_size(page& home, std::size_t bytes) noexcept {
     std::size_t const usable = usable_for(bytes);
-    auto const before =
-        static_cast<std::int64_t>(home.block_bytes.get());
+    auto const before = static_cast<std::int64_t>(home.block_bytes.get());
     home.block_bytes.set(usable);
     note_growth(static_cast<std::int64_t>(usable) - before);
 }
@@ -97,8 +94,7 @@ run_block allocate_huge(run_request wanted) noexcept {
     if (memory.base == nullptr) {
         return {};
     }
-    page* const home =
-        describe({.base = memory.base}, memory.bytes / slice_bytes, page_kind::huge);
+    page* const home = describe({.base = memory.base}, memory.bytes / slice_bytes, page_kind::huge);
     if (home == nullptr) {
         os::release(memory.base, memory.bytes);
         return {};
@@ -135,7 +131,8 @@ void* move_huge(page& home, std::size_t bytes) noexcept {
     std::size_t const used = home.block_bytes.get();
     page* const moved =
         describe({.base = target.base}, target.bytes / slice_bytes, page_kind::huge);
-    if (moved == nullptr || !os::move_pages(source.base, target.base, std::min(used, usable_for(bytes)))) {
+    if (moved == nullptr ||
+        !os::move_pages(source.base, target.base, std::min(used, usable_for(bytes)))) {
         if (moved != nullptr) {
             forget(*moved);
         }
@@ -152,16 +149,15 @@ void* move_huge(page& home, std::size_t bytes) noexcept {
 }  // namespace
 
 run_block allocate_run(thread_heap& heap, run_request wanted) noexcept {
-    run_block got;
-    if (wanted.bytes < huge_bytes_min && wanted.alignment < huge_bytes_min) {
-        got = allocate_large(wanted);
-        if (got.start == nullptr) {
-            reclaim(heap);
-            got = allocate_large(wanted);
-        }
-    }
+    bool const fits_arena = wanted.bytes < huge_bytes_min && wanted.alignment < huge_bytes_min;
+    auto const attempt = [fits_arena, wanted] {
+        run_block const got = fits_arena ? allocate_large(wanted) : run_block{};
+        return got.start != nullptr ? got : allocate_huge(wanted);
+    };
+    run_block got = attempt();
     if (got.start == nullptr) {
-        got = allocate_huge(wanted);
+        reclaim(heap);
+        got = attempt();
     }
     if (got.start != nullptr) {
         heap.handed[0].store(heap.handed[0].load(std::memory_order_relaxed) + 1,

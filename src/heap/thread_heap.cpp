@@ -329,8 +329,7 @@ void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
     }
     bump(cross_thread_frees, 1);
     // From here on the page may be gone: its descriptor stays readable, and this is but a hint.
-    if (seen.how() == hold::binned &&
-        static_cast<int>(seen.count()) + 1 == home.out.get()) {
+    if (seen.how() == hold::binned && static_cast<int>(seen.count()) + 1 == home.out.get()) {
         process.bins[home.size_class].has_empty.store(true, std::memory_order_relaxed);
         process.bins_have_empty.store(true, std::memory_order_relaxed);
     }
@@ -407,8 +406,7 @@ void thread_heap::forget() noexcept {
 void thread_heap::account(page& owned) noexcept {
     std::int64_t const change = owned.out.get() - owned.accounted;
     owned.accounted = owned.out.get();
-    growth_bytes_ +=
-        change * static_cast<std::int64_t>(owned.block_bytes.get());
+    growth_bytes_ += change * static_cast<std::int64_t>(owned.block_bytes.get());
     if (growth_bytes_ >= growth_step_bytes || growth_bytes_ <= -growth_step_bytes) {
         note_growth(growth_bytes_);
         growth_bytes_ = 0;

@@ -3,7 +3,8 @@
 //
 // Threads    the owner only, except what the comments at `handed` and `phase` say. A block may be
 //            freed through any heap: what is not this heap's goes to its page's remote word.
-// Always     slots_[c].head is a list of free blocks that all lie in slots_[c].current. A class without free
+// Always     slots_[c].head is a list of free blocks that all lie in slots_[c].current. A class
+// without free
 //            blocks, a thread without a heap, a thread past its exit and a mode that checks all
 //            look alike: the head is null, and that one branch leads to the slow path.
 //            Blocks freed here wait in their page's own list, so each head runs dry after at most
@@ -19,11 +20,11 @@
 
 #include "base/attributes.hpp"
 #include "base/intrusive_list.hpp"
-#include "heap/host.hpp"
-#include "heap/page.hpp"
 #include "platform/os.hpp"
 #include "sizing/size_class.hpp"
 #include "space/page_map.hpp"
+#include "heap/host.hpp"
+#include "heap/page.hpp"
 
 namespace tarn::impl::heap {
 
@@ -123,7 +124,7 @@ private:
     void count_handed(unsigned size_class, int blocks) noexcept;
 
     std::array<base::intrusive_list<page>, sizing::class_count> kept_{};  // owned, not current
-    std::size_t kept_bytes_ = 0;        // of all pages in kept_
+    std::size_t kept_bytes_ = 0;                                          // of all pages in kept_
     std::size_t kept_empty_bytes_ = 0;  // of those without live blocks
     std::int64_t growth_bytes_ = 0;     // not yet told to the process
 };
@@ -199,8 +200,8 @@ TARN_HOT void thread_heap::deallocate(void* ptr) noexcept {
     page* const home = pages.find(ptr);
     // A page's owner field equals `this` only if this thread stored it and has not left the page
     // since: a relaxed read may be stale, but never falsely equal.
-    if (home == nullptr || !home->owner.equals(this) ||
-        !home->is_block_start(ptr) || ptr == home->local) [[unlikely]] {
+    if (home == nullptr || !home->owner.equals(this) || !home->is_block_start(ptr) ||
+        ptr == home->local) [[unlikely]] {
         return deallocate_slow(ptr, this);
     }
     if (home->push_local(ptr)) [[unlikely]] {

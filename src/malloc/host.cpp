@@ -24,7 +24,13 @@ void write_fatal(char const* text, unsigned long bytes) noexcept {
     control::write_report({text, bytes});
 }
 
-void thread_exits(void* heap) { leave_thread(*static_cast<thread_heap*>(heap)); }
+// The value is not used: two copies of Tarn in two link namespaces can be given the same key, and
+// then find each other's heap in it.
+void thread_exits(void* /*heap*/) {
+    if (this_thread->phase.load(std::memory_order_relaxed) == heap_phase::active) {
+        leave_thread(*this_thread);
+    }
+}
 
 }  // namespace
 

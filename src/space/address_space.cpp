@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t commit_step_slices = 1 * MiB / slice_bytes;
 constexpr std::size_t huge_page_bytes = 2 * MiB;
 constexpr std::size_t arena_alignment = huge_page_bytes;  // so that one can form anywhere
-constexpr std::size_t ranges_per_purge = 16;      // purged per hold of the lock
+constexpr std::size_t ranges_per_purge = 16;              // purged per hold of the lock
 
 std::size_t round_to_os_pages(std::size_t bytes) noexcept {
     return base::align_up(bytes, os::page_bytes());
@@ -68,8 +68,7 @@ address_space::claim address_space::take(std::size_t slices, std::size_t alignme
     return {};
 }
 
-slice_range address_space::find_fit(arena& in, std::size_t slices,
-                                    std::size_t alignment) noexcept {
+slice_range address_space::find_fit(arena& in, std::size_t slices, std::size_t alignment) noexcept {
     std::size_t const origin = base::address_of(in.base) / slice_bytes;
     std::size_t longest = 0;
     std::size_t first = in.free.next_present(in.lowest_free, in.slices);
@@ -111,10 +110,8 @@ bool address_space::commit(claim const& taken) noexcept {
     arena& in = *taken.in;
     slice_range const exact = taken.range;
     std::size_t const end = exact.first + exact.count;
-    std::size_t const step =
-        taken.wants_huge ? huge_page_bytes / slice_bytes : commit_step_slices;
-    slice_range generous{exact.first,
-                         std::min(in.slices, base::align_up(end, step)) - exact.first};
+    std::size_t const step = taken.wants_huge ? huge_page_bytes / slice_bytes : commit_step_slices;
+    slice_range generous{exact.first, std::min(in.slices, base::align_up(end, step)) - exact.first};
     auto const commit_slices = [&in](slice_range range) {
         return os::commit(in.base + range.first * slice_bytes, range.count * slice_bytes);
     };
@@ -152,7 +149,8 @@ bool address_space::extend(run& owned, std::size_t extra) noexcept {
     {
         base::lock_guard const guard{mutex_};
         arena& in = arenas_[owned.arena];
-        slice_range const behind{range_of(in, owned.base, owned.slices).first + owned.slices, extra};
+        slice_range const behind{range_of(in, owned.base, owned.slices).first + owned.slices,
+                                 extra};
         if (extra > in.slices || !in.free.contains_all(behind)) {
             return false;
         }
@@ -189,11 +187,10 @@ void address_space::return_run(run const& owned) noexcept {
 
 bool address_space::add_arena(std::size_t slices, std::size_t alignment) noexcept {
     std::size_t const needed = base::align_up(slices * slice_bytes, arena_alignment);
-    std::size_t bytes = std::min(std::max(options_.arena_bytes, needed),
-                                 arena_slices_max * slice_bytes);
-    platform::placement const where{
-        .alignment = std::max(arena_alignment, alignment * slice_bytes),
-        .ceiling = options_.ceiling};
+    std::size_t bytes =
+        std::min(std::max(options_.arena_bytes, needed), arena_slices_max * slice_bytes);
+    platform::placement const where{.alignment = std::max(arena_alignment, alignment * slice_bytes),
+                                    .ceiling = options_.ceiling};
     void* base = os::reserve(bytes, where);
     while (base == nullptr && bytes > needed) {
         bytes = std::max(needed, base::align_up(bytes / 2, arena_alignment));
@@ -228,9 +225,13 @@ bool address_space::add_arena(std::size_t slices, std::size_t alignment) noexcep
     bool added = false;
     {
         base::lock_guard const guard{mutex_};
-        if (arena_count_ < arenas_max) {
-            arenas_[arena_count_] = fresh;
-            ++arena_count_;
+        std::size_t place = 0;
+        while (place < arena_count_ && arenas_[place].base != nullptr) {
+            ++place;
+        }
+        if (place < arenas_max) {
+            arenas_[place] = fresh;
+            arena_count_ = std::max(arena_count_, place + 1);
             added = true;
         }
     }
@@ -248,6 +249,29 @@ void address_space::purge_due() noexcept {
     if (now >= due && next_pass_ms_.compare_exchange_strong(due, now + options_.purge_delay_ms,
                                                             std::memory_order_relaxed)) {
         purge(purge_scope::aged);
+    }
+}
+
+void address_space::release_idle_arenas() noexcept {
+    std::size_t const count = [this] {
+        base::lock_guard const guard{mutex_};
+        return arena_count_;
+    }();
+    for (std::size_t index = 0; index < count; ++index) {
+        arena idle;
+        {
+            base::lock_guard const guard{mutex_};
+            arena& in = arenas_[index];
+            // A run in anybody's hands, also one being committed or purged, is not free.
+            if (in.base == nullptr || !in.free.contains_all({0, in.slices})) {
+                continue;
+            }
+            idle = in;
+            dirty_free_slices_ -= in.slices - in.clean.count({0, in.slices});
+            in = {};
+        }
+        os::release(idle.base, idle.slices * slice_bytes);
+        os::release(&idle.free.word(0), idle.metadata_bytes);
     }
 }
 

@@ -79,6 +79,9 @@ public:
     /// Purges every free slice now. Returns the bytes given back.
     std::size_t purge_all() noexcept;
 
+    /// Gives the address space of wholly free reservations back; for when it has run out.
+    void release_idle_arenas() noexcept;
+
     [[nodiscard]] space_counts counts() noexcept;
 
     /// Calls visit(run) for each maximal group of used slices, under the lock.
@@ -96,10 +99,10 @@ public:
     static constexpr std::size_t arenas_max = 4096;
 
 private:
-    struct arena {
+    struct arena {  // base null: a place that a later reservation takes
         std::byte* base = nullptr;
         std::size_t slices = 0;
-        std::size_t lowest_free = 0;  // no free slice below
+        std::size_t lowest_free = 0;   // no free slice below
         std::size_t longest_free = 0;  // no free run is longer; an upper bound
         slice_set free;
         slice_set committed;

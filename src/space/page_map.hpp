@@ -115,7 +115,7 @@ public:
     static constexpr std::size_t coarse_slices = 1024;  // 64 MiB
 
 private:
-    static constexpr unsigned window_bits_min = 33;  // 8 GiB of addresses, 1 MiB of map
+    static constexpr unsigned window_bits_min = 33;       // 8 GiB of addresses, 1 MiB of map
     static constexpr std::size_t chunk_bytes = 64 * KiB;  // committed at a time; any OS page fits
     static constexpr std::size_t chunk_entries = chunk_bytes / sizeof(Entry*);
     static constexpr std::size_t slices_max = std::size_t{1}
@@ -159,8 +159,8 @@ private:
             return true;
         }
         // Chunks are counted from the start of each array, which is aligned to OS pages.
-        for (std::size_t chunk = first / chunk_entries; chunk <= (first + count - 1) / chunk_entries;
-             ++chunk) {
+        for (std::size_t chunk = first / chunk_entries;
+             chunk <= (first + count - 1) / chunk_entries; ++chunk) {
             std::uint64_t const bit = std::uint64_t{1} << (chunk % 64);
             // acquire: pairs with the release below; the commit happened before the bit.
             if ((done[chunk / 64].load(std::memory_order_acquire) & bit) != 0) {

@@ -1,4 +1,5 @@
-// space/record_table.hpp - record_table<T, Os, Rank>: records of one type in memory that stays theirs.
+// space/record_table.hpp - record_table<T, Os, Rank>: records of one type in memory that stays
+// theirs.
 //
 // Threads    any thread: allocate(), deallocate(), at(), for_each()
 // Always     type-stable: once a T, always a T, never unmapped; a stale pointer to a record reads a
@@ -150,7 +151,7 @@ private:
     }
 
     base::ranked_mutex<Rank, Os> mutex_;
-    std::atomic<std::size_t> used_{1};  // number 0 is "none"
+    std::atomic<std::size_t> used_{1};                         // number 0 is "none"
     std::size_t chunk_committed_ TARN_GUARDED_BY(mutex_) = 0;  // of the newest chunk
     std::array<std::atomic<T*>, chunks_max> chunks_{};
     std::atomic<std::size_t> committed_bytes_{0};

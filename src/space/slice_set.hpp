@@ -24,8 +24,7 @@ public:
     constexpr slice_set() noexcept = default;
 
     /// `words` holds `slices` bits rounded up to whole words, all zero.
-    slice_set(std::uint64_t* words, std::size_t slices) noexcept
-        : words_{words}, slices_{slices} {}
+    slice_set(std::uint64_t* words, std::size_t slices) noexcept : words_{words}, slices_{slices} {}
 
     static constexpr std::size_t words_for(std::size_t slices) noexcept {
         return base::divide_up(slices, bits);

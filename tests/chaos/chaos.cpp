@@ -2,7 +2,8 @@
 //
 //   chaos [--seed N] [--threads T] [--operations N | --seconds S] [--generation N] [--turns]
 //
-// What   Each lane owns a table of blocks and draws operations from its own stream: every allocating,
+// What   Each lane owns a table of blocks and draws operations from its own stream: every
+// allocating,
 //        every freeing function, realloc, check, and handing a block to another lane through a
 //        mailbox. A lane lives through several threads: after --generation steps one ends, and the
 //        next goes on with its table.
@@ -10,10 +11,11 @@
 //        The pattern is checked before a block changes hands, size, or is freed; calloc is checked
 //        to be zero. At the end every block is freed and the statistics must be back at the start.
 // Replay a lane's operations depend on seed and lane alone. With --turns only one lane moves at a
-//        time, in an order drawn from the seed, so the whole run repeats; and live ranges are checked
-//        for overlap.
+//        time, in an order drawn from the seed, so the whole run repeats; and live ranges are
+//        checked for overlap.
 // Soak   TARN_SOAK=1 multiplies the operations by 100
-// Status 0 all held; 1 with one line that says what broke, where and the seed; 2 wrong use. An alarm
+// Status 0 all held; 1 with one line that says what broke, where and the seed; 2 wrong use. An
+// alarm
 //        ends what hangs.
 #include <signal.h>
 #include <unistd.h>
@@ -34,12 +36,13 @@
 #include <utility>
 #include <vector>
 
+#include "tarn/tarn.h"
+
 #include "support/build.hpp"
 #include "support/pattern.hpp"
 #include "support/random.hpp"
 #include "support/shadow_map.hpp"
 #include "support/sizes.hpp"
-#include "tarn/tarn.h"
 
 namespace tarn::test {
 namespace {
@@ -122,7 +125,7 @@ private:
     }
 
     bool const on_;
-    random_stream random_;           // this and the list belong to the lane whose turn it is
+    random_stream random_;  // this and the list belong to the lane whose turn it is
     std::vector<unsigned> running_;
     std::array<std::unique_ptr<std::binary_semaphore>, lanes_max> turn_of_ = semaphores();
 };
@@ -177,7 +180,7 @@ public:
     }
 
 private:
-    bool is_over() const {
+    [[nodiscard]] bool is_over() const {
         // relaxed: see time_is_up
         return step_ == shared_.run.operations ||
                shared_.time_is_up.load(std::memory_order_relaxed);
@@ -187,8 +190,8 @@ private:
         std::unique_ptr<record>& slot = slots_[random.below(slots_per_lane)];
         auto const choice = random.below(100);
         if (choice < 15) {  // swap with a mailbox: give, take, or both
-            // acq_rel: the release makes our block's record visible to whoever takes it, the acquire
-            // makes visible what the giver wrote.
+            // acq_rel: the release makes our block's record visible to whoever takes it, the
+            // acquire makes visible what the giver wrote.
             slot.reset(shared_.mail[random.below(mailboxes)].exchange(slot.release(),
                                                                       std::memory_order_acq_rel));
             return;
@@ -215,8 +218,8 @@ private:
     }
 
     record allocate(random_stream& random) {
-        record block{.start = nullptr, .bytes = draw_size(random), .alignment = 0,
-                     .pattern = random.next()};
+        record block{
+            .start = nullptr, .bytes = draw_size(random), .alignment = 0, .pattern = random.next()};
         bool zeroed = false;
         switch (random.below(8)) {
             case 0:
@@ -291,8 +294,8 @@ private:
 
     void reallocate(record& block, random_stream& random) {
         forget(block);
-        record next{.start = nullptr, .bytes = draw_size(random), .alignment = 0,
-                    .pattern = random.next()};
+        record next{
+            .start = nullptr, .bytes = draw_size(random), .alignment = 0, .pattern = random.next()};
         if (random.one_in(2)) {  // often near the old size: in place, or into the neighbour
             next.bytes = random.between(block.bytes / 2, block.bytes + block.bytes / 2) + 1;
         }

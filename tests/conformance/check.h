@@ -1,6 +1,7 @@
-/* check.h - CHECK for programs without a test framework, in C and C++: says what failed and counts.
+/* check.h - TARN_EXPECT for programs without a test framework, in C and C++: says what failed and
+ * counts.
  *
- * Nothing here allocates. Use: CHECK(condition), then `return check_result();` from main.
+ * Nothing here allocates. Use: TARN_EXPECT(condition), then `return check_result();` from main.
  */
 #ifndef TARN_TESTS_CONFORMANCE_CHECK_H
 #define TARN_TESTS_CONFORMANCE_CHECK_H
@@ -11,12 +12,12 @@
 
 static int check_failures = 0;
 
-#define CHECK(condition)                                                                         \
-    do {                                                                                         \
-        if (!(condition)) {                                                                      \
-            dprintf(STDERR_FILENO, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);       \
-            ++check_failures;                                                                    \
-        }                                                                                        \
+#define TARN_EXPECT(condition)                                                             \
+    do {                                                                                   \
+        if (!(condition)) {                                                                \
+            dprintf(STDERR_FILENO, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
+            ++check_failures;                                                              \
+        }                                                                                  \
     } while (0)
 
 static inline int check_result(void) { return check_failures == 0 ? 0 : 1; }

@@ -1,9 +1,9 @@
 // Exits with 0 when the library sees OS pages of argv[1] bytes and allocates on them.
-#include <tarn/tarn.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+
+#include <tarn/tarn.h>
 
 #include "platform/linux/linux_os.hpp"
 

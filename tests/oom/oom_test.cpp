@@ -2,7 +2,8 @@
 //
 // Always     an allocation works or returns null with ENOMEM; blocks keep their content; nothing
 //            crashes; once the system gives memory again, everything works again and nothing leaked
-// How        the heap's state is one per process, so each trial is a forked child: the n-th call that
+// How        the heap's state is one per process, so each trial is a forked child: the n-th call
+// that
 //            may fail does fail, for n = 0, 1, 2... until a run needs fewer calls than that
 #include <gtest/gtest.h>
 
@@ -11,10 +12,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ostream>
 #include <string>
 #include <thread>
 #include <tuple>
 #include <vector>
+
+#include "tarn/tarn.h"
 
 #include "platform/fake/fake_os.hpp"
 #include "support/build.hpp"
@@ -22,7 +26,6 @@
 #include "support/process.hpp"
 #include "support/random.hpp"
 #include "support/sizes.hpp"
-#include "tarn/tarn.h"
 
 namespace tarn::test {
 namespace {
@@ -220,10 +223,10 @@ struct failing {
     std::uint64_t failures;  // in a row
     char const* environment;
 
-    friend void PrintTo(failing const& how, std::ostream* out) {
-        *out << how.page_bytes / kib << "k_pages_"
-             << (how.failures == fake_os::never ? "for_good" : std::to_string(how.failures))
-             << (how.environment == nullptr ? "" : "_small_arenas");
+    friend std::ostream& operator<<(std::ostream& out, failing const& how) {
+        return out << how.page_bytes / kib << "k_pages_"
+                   << (how.failures == fake_os::never ? "for_good" : std::to_string(how.failures))
+                   << (how.environment == nullptr ? "" : "_small_arenas");
     }
 };
 
@@ -247,7 +250,7 @@ int run_with_failure(failing const& how, std::uint64_t nth) {
 TEST_P(nth_call_fails, and_the_heap_goes_on) {
     constexpr std::uint64_t calls_max = 20'000;
     // Every call in a plain build; in a slow one every so-many-th after the first hundred.
-    std::uint64_t const stride = under_tsan || under_asan ? 7 : 1;
+    std::uint64_t const stride = is_slow ? 7 : 1;
     std::uint64_t nth = 0;
     int status = 0;
     while (status == 0 && nth < calls_max) {
@@ -277,13 +280,10 @@ struct limits {
     std::size_t commit_bytes;
     std::size_t reserve_bytes;
 
-    friend void PrintTo(limits const& of, std::ostream* out) {
-        *out << of.page_bytes / kib << "k_pages_";
-        if (of.commit_bytes != unlimited) {
-            *out << "commit_" << of.commit_bytes / mib << "_mib";
-        } else {
-            *out << "reserve_" << of.reserve_bytes / mib << "_mib";
-        }
+    friend std::ostream& operator<<(std::ostream& out, limits const& of) {
+        bool const is_commit = of.commit_bytes != unlimited;
+        return out << of.page_bytes / kib << "k_pages_" << (is_commit ? "commit_" : "reserve_")
+                   << (is_commit ? of.commit_bytes : of.reserve_bytes) / mib << "_mib";
     }
 };
 
@@ -330,20 +330,18 @@ int run_under_limits(limits const& of) {
 }
 
 TEST_P(under_limits, most_of_the_memory_is_served) {
-    if ((under_tsan || under_asan) && GetParam().reserve_bytes != unlimited) {
+    if (under_asan && GetParam().reserve_bytes != unlimited) {
         GTEST_SKIP() << "the small page map of such a process reaches no room beside the shadow";
     }
     EXPECT_EQ(run_in_child(child_seconds_max, [] { return run_under_limits(GetParam()); }), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(fake, under_limits,
-                         testing::Values(limits{4 * kib, 16 * mib, unlimited},
-                                         limits{4 * kib, 64 * mib, unlimited},
-                                         limits{16 * kib, 64 * mib, unlimited},
-                                         limits{64 * kib, 64 * mib, unlimited},
-                                         limits{4 * kib, unlimited, 64 * mib},
-                                         limits{4 * kib, unlimited, 256 * mib},
-                                         limits{64 * kib, unlimited, 256 * mib}));
+INSTANTIATE_TEST_SUITE_P(
+    fake, under_limits,
+    testing::Values(limits{4 * kib, 16 * mib, unlimited}, limits{4 * kib, 64 * mib, unlimited},
+                    limits{16 * kib, 64 * mib, unlimited}, limits{64 * kib, 64 * mib, unlimited},
+                    limits{4 * kib, unlimited, 64 * mib}, limits{4 * kib, unlimited, 256 * mib},
+                    limits{64 * kib, unlimited, 256 * mib}));
 
 }  // namespace
 }  // namespace tarn::test

@@ -7,8 +7,9 @@
 #include <limits>
 #include <set>
 
-#include "support/sizes.hpp"
 #include "tarn/tarn.h"
+
+#include "support/sizes.hpp"
 
 namespace tarn::test {
 namespace {
@@ -43,10 +44,9 @@ TEST(conformance, free_keeps_errno) {
 TEST(conformance, malloc_of_zero_gives_unique_blocks) {
     std::set<void*> blocks;
     for (int i = 0; i < 100; ++i) {
-        for (void* const block :
-             {tarn_malloc(0), tarn_calloc(0, 8), tarn_calloc(8, 0), tarn_calloc(0, size_max),
-              tarn_realloc(nullptr, 0), tarn_reallocarray(nullptr, 0, 3),
-              tarn_aligned_alloc(64, 0)}) {
+        for (void* const block : {tarn_malloc(0), tarn_calloc(0, 8), tarn_calloc(8, 0),
+                                  tarn_calloc(0, size_max), tarn_realloc(nullptr, 0),
+                                  tarn_reallocarray(nullptr, 0, 3), tarn_aligned_alloc(64, 0)}) {
             EXPECT_NE(block, nullptr);
             EXPECT_TRUE(blocks.insert(block).second);
         }
@@ -89,6 +89,7 @@ TEST(conformance, overflowing_products_are_no_memory) {
         std::size_t count;
         std::size_t bytes;
     };
+
     std::size_t const root = std::size_t{1} << 32;
     for (auto const overflowing :
          {product{root, root}, product{root + 1, root}, product{size_max, 2}, product{2, size_max},
@@ -159,6 +160,7 @@ TEST(conformance, aligned_alloc_rounds_the_alignment_up) {
         std::size_t asked;
         std::size_t given;
     };
+
     for (auto const [asked, given] :
          {rounding{0, 16}, rounding{1, 16}, rounding{3, 16}, rounding{17, 32}, rounding{24, 32},
           rounding{33, 64}, rounding{100, 128}, rounding{4097, 8192}, rounding{70'000, 131'072}}) {

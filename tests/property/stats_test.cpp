@@ -9,9 +9,10 @@
 #include <thread>
 #include <vector>
 
+#include "tarn/tarn.h"
+
 #include "support/pattern.hpp"
 #include "support/sizes.hpp"
-#include "tarn/tarn.h"
 
 namespace tarn::test {
 namespace {

@@ -12,10 +12,11 @@
 #include <thread>
 #include <vector>
 
+#include "tarn/tarn.h"
+
 #include "support/process.hpp"
 #include "support/random.hpp"
 #include "support/sizes.hpp"
-#include "tarn/tarn.h"
 
 namespace tarn::test {
 namespace {
@@ -77,9 +78,9 @@ public:
     }
 
     void expect_kept() const {
-        auto const allowed = static_cast<std::size_t>(growth_factor *
-                                                      static_cast<double>(peak_live_)) +
-                             threads_ * held_per_thread_bytes + constant_bytes;
+        auto const allowed =
+            static_cast<std::size_t>(growth_factor * static_cast<double>(peak_live_)) +
+            threads_ * held_per_thread_bytes + constant_bytes;
         std::printf("peak of live bytes %.1f MiB, resident growth %.1f MiB, allowed %.1f MiB\n",
                     in_mib(peak_live_), in_mib(growth_), in_mib(allowed));
         EXPECT_GT(start_, 0U) << "no /proc";

@@ -13,12 +13,13 @@
 #include <thread>
 #include <vector>
 
+#include "tarn/tarn.h"
+
 #include "support/blocks.hpp"
 #include "support/build.hpp"
 #include "support/process.hpp"
 #include "support/random.hpp"
 #include "support/sizes.hpp"
-#include "tarn/tarn.h"
 
 namespace tarn::test {
 namespace {
@@ -164,7 +165,9 @@ TEST(fork_while_threads_allocate, pages_of_vanished_threads_serve_the_child) {
 
 // A vfork child runs on its parent's memory and thread-local storage until it ends or calls exec.
 [[gnu::noinline]] pid_t vfork_and_allocate() {
-    pid_t const child = ::vfork();  // NOLINT(clang-analyzer-security.insecureAPI.vfork): its purpose
+    // NOLINTBEGIN(clang-analyzer-security.insecureAPI.vfork,clang-analyzer-unix.Vfork): its
+    // purpose
+    pid_t const child = ::vfork();
     if (child == 0) {
         for (std::size_t bytes = 1; bytes < 400'000; bytes *= 3) {
             tarn_free(tarn_malloc(bytes));
@@ -172,6 +175,7 @@ TEST(fork_while_threads_allocate, pages_of_vanished_threads_serve_the_child) {
         ::_exit(0);
     }
     return child;
+    // NOLINTEND(clang-analyzer-security.insecureAPI.vfork,clang-analyzer-unix.Vfork)
 }
 
 TEST(fork_while_threads_allocate, vfork_children_may_allocate) {

@@ -1,7 +1,8 @@
 // late_load - loads a library of the prefixed core with dlopen in a running, threaded program.
 //
 //   late_load loop LIBRARY              dlopen, use, dlclose, over and over, while threads allocate
-//   late_load full HOG LEFT LIBRARY     first fills the static TLS with copies of HOG, a library with
+//   late_load full HOG LEFT LIBRARY     first fills the static TLS with copies of HOG, a library
+//   with
 //                                       16 bytes of initial-exec TLS, until fewer than LEFT + 16
 //                                       bytes are left; then loads and uses LIBRARY
 // Status  0 all held; else a line on stderr
@@ -104,10 +105,10 @@ int load_in_a_loop(char const* path) {
 
 /// The same library once more under another name, for the loader to see another one.
 std::string copy_of(char const* path, std::string const& folder, int number) {
-    std::string const name = folder + "/hog" + std::to_string(number) + ".so";
+    std::string name = folder + "/hog" + std::to_string(number) + ".so";
     int const from = ::open(path, O_RDONLY | O_CLOEXEC);
     int const to = ::open(name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
-    struct stat status {};
+    struct stat status = {};
     if (from < 0 || to < 0 || ::fstat(from, &status) != 0) {
         stop("cannot copy " + name);
     }

@@ -11,12 +11,13 @@
 #include <thread>
 #include <vector>
 
+#include "tarn/tarn.h"
+
 #include "support/blocks.hpp"
 #include "support/build.hpp"
 #include "support/channel.hpp"
 #include "support/random.hpp"
 #include "support/sizes.hpp"
-#include "tarn/tarn.h"
 
 namespace tarn::test {
 namespace {
@@ -192,6 +193,7 @@ TEST_F(threads, use_the_heap_in_destructors_of_thread_local_objects) {
             drop_block(other);
         }
     };
+
     run_threads(16, [](unsigned) {
         for (int i = 0; i < 20; ++i) {
             std::thread{[] {

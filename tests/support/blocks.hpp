@@ -7,9 +7,10 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "tarn/tarn.h"
+
 #include "support/pattern.hpp"
 #include "support/random.hpp"
-#include "tarn/tarn.h"
 
 namespace tarn::test {
 

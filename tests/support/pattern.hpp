@@ -1,6 +1,7 @@
 // support/pattern.hpp - fills blocks with a pattern that a seed decides, and finds what changed it.
 //
-// Always     the byte at an offset depends on seed and offset alone, so a block may move and be cut.
+// Always     the byte at an offset depends on seed and offset alone, so a block may move and be
+// cut.
 //            All of the first dense_bytes is written, then one word per sparse_step, and the end:
 //            an untouched giant block stays cheap.
 // Cost       one multiplication per word written
@@ -20,8 +21,8 @@ inline constexpr std::size_t intact = ~std::size_t{0};  // "no byte is wrong"
 namespace detail {
 
 inline constexpr std::size_t word_bytes = sizeof(std::uint64_t);
-inline constexpr std::size_t dense_bytes = 128 * 1024;
-inline constexpr std::size_t sparse_step = 16 * 1024;
+inline constexpr std::size_t dense_bytes = 131'072;
+inline constexpr std::size_t sparse_step = 16'384;
 inline constexpr std::size_t end_bytes = 64;
 
 constexpr std::uint64_t pattern_word(std::uint64_t seed, std::size_t offset) noexcept {
@@ -110,10 +111,10 @@ inline std::size_t first_wrong(void const* block, std::size_t bytes, std::uint64
     return first_wrong(block, bytes, seed, bytes);
 }
 
-/// The offset of the first byte that is not zero, or `intact`. Looks at every byte up to 2 MiB and at
-/// samples beyond.
+/// The offset of the first byte that is not zero, or `intact`. Looks at every byte up to 2 MiB and
+/// at samples beyond.
 inline std::size_t first_nonzero(void const* block, std::size_t bytes) noexcept {
-    constexpr std::size_t all_up_to = 2 * 1024 * 1024;
+    constexpr std::size_t all_up_to = 2'097'152;
     auto const* const data = static_cast<std::byte const*>(block);
     std::size_t const head = std::min(bytes, all_up_to);
     if (head != 0 && (data[0] != std::byte{0} || std::memcmp(data, data + 1, head - 1) != 0)) {

@@ -79,18 +79,15 @@ bool has_ended(ended_child& child, signal_watch const& signals) {
 signal_watch::signal_watch() {
     sigfillset(&watched_);
     for (int signal = 1; signal <= SIGRTMAX; ++signal) {
-        struct sigaction action {};
-
+        struct sigaction action = {};
         if (::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN &&
             signal != SIGCHLD) {
             sigdelset(&watched_, signal);
         }
     }
     ::sigprocmask(SIG_SETMASK, nullptr, &original_mask_);
-
     // An ignored SIGCHLD would make the kernel throw the child's status away.
-    struct sigaction standard {};
-
+    struct sigaction standard = {};
     standard.sa_handler = SIG_DFL;
     ::sigaction(SIGCHLD, &standard, &original_child_action_);
     ::sigprocmask(SIG_BLOCK, &watched_, nullptr);
@@ -114,7 +111,7 @@ void signal_watch::restore() const {
 }
 
 void signal_watch::stand_down() const {
-    struct timespec const at_once{};
+    timespec const at_once{};
     while (::sigtimedwait(&watched_, nullptr, &at_once) > 0) {
     }
     std::signal(SIGPIPE, SIG_IGN);
@@ -179,7 +176,7 @@ int end_like(ended_child const& child) {
     }
     int const signal = WTERMSIG(child.status);
     // The child has left a core dump where one was wanted; ours would only bury it.
-    struct rlimit const none{};
+    rlimit const none{};
     ::setrlimit(RLIMIT_CORE, &none);
     ::prctl(PR_SET_DUMPABLE, 0);
     std::signal(signal, SIG_DFL);

@@ -21,7 +21,7 @@ struct ended_child {
     int start_error = 0;  // errno of fork or exec; the rest is meaningless then
     int status = 0;       // as wait() gives it
 
-    struct rusage usage {};  // with what the child waited for
+    rusage usage{};  // with what the child waited for
 
     std::chrono::milliseconds wall{0};
 };
@@ -51,8 +51,7 @@ public:
 private:
     sigset_t original_mask_{};
     sigset_t watched_{};
-
-    struct sigaction original_child_action_ {};
+    struct sigaction original_child_action_ = {};
 };
 
 /// Pointers into `words`, null at the end, as exec wants them.

@@ -99,12 +99,12 @@ void add_absence(page& out, ended_child const& child) {
     out.gap();
 }
 
-double seconds(struct timeval const& time) {
+double seconds(timeval const& time) {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
 }
 
 void add_usage(page& out, ended_child const& child) {
-    struct rusage const& usage = child.usage;
+    rusage const& usage = child.usage;
     out.line("  whole run, child processes included");
     out.fact("peak resident", format_bytes(static_cast<std::uint64_t>(usage.ru_maxrss) * 1024),
              "of the largest process");

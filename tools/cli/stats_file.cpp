@@ -181,9 +181,7 @@ parsed_stats_file read_stats_file(std::string const& path, std::string const& na
     if (fd < 0) {
         return unreadable(name, std::strerror(errno));
     }
-
-    struct stat info {};
-
+    struct stat info = {};
     bool const regular = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
     std::string text;
     ssize_t got = regular ? 1 : 0;

@@ -87,6 +87,20 @@ void mark_reserved(void* base, std::size_t bytes) noexcept {
     ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base, bytes, "tarn");
 }
 
+void* reserve_anywhere(std::size_t bytes, std::size_t alignment) noexcept {
+    void* base = map(nullptr, bytes, PROT_NONE, reserve_flags);
+    if (base == nullptr || alignment <= linux_os::page_bytes() ||
+        base::is_aligned(base::address_of(base), alignment)) {
+        return base;
+    }
+    ::munmap(base, bytes);
+    if (bytes > std::numeric_limits<std::size_t>::max() - alignment) {
+        return nullptr;
+    }
+    base = map(nullptr, bytes + alignment, PROT_NONE, reserve_flags);
+    return base == nullptr ? nullptr : trim_to_alignment(base, bytes, alignment);
+}
+
 /// Tries hints from the top of [ceiling/4, ceiling) downwards in steps of the size: the kernel
 /// takes a hint that is free, and answers elsewhere when it is not.
 void* reserve_below(std::size_t bytes, placement where) noexcept {
@@ -160,9 +174,8 @@ void* free_place_like(void const* like, std::size_t bytes) noexcept {
     return base::pointer_to(start + (base::address_of(like) - start) % huge_page_bytes);
 }
 
-struct rusage usage() noexcept {
-    struct rusage result {};
-
+rusage usage() noexcept {
+    rusage result{};
     ::getrusage(RUSAGE_SELF, &result);
     return result;
 }
@@ -181,21 +194,10 @@ std::size_t linux_os::page_bytes() noexcept {
 }
 
 void* linux_os::reserve(std::size_t bytes, placement where) noexcept {
-    void* base = nullptr;
-    if (where.ceiling != 0) {
+    void* base = reserve_anywhere(bytes, where.alignment);
+    if (base != nullptr && where.ceiling != 0 && base::address_of(base) + bytes > where.ceiling) {
+        ::munmap(base, bytes);
         base = reserve_below(bytes, where);
-    } else {
-        base = map(nullptr, bytes, PROT_NONE, reserve_flags);
-        std::size_t const alignment = where.alignment;
-        if (base != nullptr && alignment > page_bytes() &&
-            !base::is_aligned(base::address_of(base), alignment)) {
-            ::munmap(base, bytes);
-            if (bytes > std::numeric_limits<std::size_t>::max() - alignment) {
-                return nullptr;
-            }
-            base = map(nullptr, bytes + alignment, PROT_NONE, reserve_flags);
-            base = base == nullptr ? nullptr : trim_to_alignment(base, bytes, alignment);
-        }
     }
     if (base != nullptr) {
         mark_reserved(base, bytes);
@@ -251,6 +253,8 @@ bool linux_os::move_pages(void* from, void* to, std::size_t bytes) noexcept {
     }
     void* const between = base::pointer_to(static_cast<std::uintptr_t>(moved));
     if (::mremap(between, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to) {
+        // Changes nothing on Linux; user-mode emulation (qemu 7.2) takes `from` for unmapped.
+        ::mprotect(from, bytes, PROT_READ | PROT_WRITE);
         return true;
     }
     // The kernel itself is out of memory. Put the contents back and close the hole, if there is
@@ -264,8 +268,7 @@ bool linux_os::move_pages(void* from, void* to, std::size_t bytes) noexcept {
 std::size_t linux_os::address_space_limit() noexcept {
     std::size_t limit = std::numeric_limits<std::size_t>::max();
     for (auto const resource : {RLIMIT_AS, RLIMIT_DATA}) {
-        struct rlimit value {};
-
+        rlimit value{};
         if (::getrlimit(resource, &value) == 0 && value.rlim_cur != RLIM_INFINITY) {
             limit = std::min<std::size_t>(limit, value.rlim_cur);
         }
@@ -274,8 +277,7 @@ std::size_t linux_os::address_space_limit() noexcept {
 }
 
 std::uint64_t linux_os::monotonic_ms() noexcept {
-    struct timespec now {};
-
+    timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return static_cast<std::uint64_t>(now.tv_sec) * 1000 +
            static_cast<std::uint64_t>(now.tv_nsec) / 1'000'000;
@@ -287,9 +289,7 @@ std::uint64_t linux_os::random_bits() noexcept {
         static_cast<long>(sizeof bits)) {
         return bits;
     }
-
-    struct timespec now {};
-
+    timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
     bits = static_cast<std::uint64_t>(now.tv_nsec) ^ base::address_of(&bits);
     return bits * 0x9e37'79b9'7f4a'7c15;  // Fibonacci hashing: spreads the low bits
@@ -322,7 +322,7 @@ std::uint64_t linux_os::peak_resident_bytes() noexcept {
 }
 
 std::uint64_t linux_os::page_faults() noexcept {
-    struct rusage const used = usage();
+    rusage const used = usage();
     return static_cast<std::uint64_t>(used.ru_minflt) + static_cast<std::uint64_t>(used.ru_majflt);
 }
 

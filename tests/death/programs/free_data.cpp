@@ -3,8 +3,8 @@
 
 alignas(64) static char variable[64];
 
-MISUSE misuse() {
+TARN_MISUSE misuse() {
     announce("pointer", variable);
-    HEAP(free)(opaque(static_cast<void*>(variable)));
+    TARN_HEAP(free)(opaque(static_cast<void*>(variable)));
     not_a_tail_call();
 }

@@ -1,9 +1,9 @@
 // free_last_address - frees the last address there is.
 #include "misuse.hpp"
 
-MISUSE misuse() {
+TARN_MISUSE misuse() {
     auto* const wild = reinterpret_cast<void*>(~std::uintptr_t{0});
     announce("pointer", wild);
-    HEAP(free)(opaque(wild));
+    TARN_HEAP(free)(opaque(wild));
     not_a_tail_call();
 }

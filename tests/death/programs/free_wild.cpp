@@ -1,9 +1,9 @@
 // free_wild - frees a number that is no address at all.
 #include "misuse.hpp"
 
-MISUSE misuse() {
+TARN_MISUSE misuse() {
     auto* const wild = reinterpret_cast<void*>(std::uintptr_t{0xdead'beef'dead'beef});
     announce("pointer", wild);
-    HEAP(free)(opaque(wild));
+    TARN_HEAP(free)(opaque(wild));
     not_a_tail_call();
 }

@@ -1,8 +1,8 @@
 // misuse.hpp - the frame of a program that misuses the heap once.
 //
-// A program defines misuse() with the macro MISUSE and calls the heap as HEAP(free)(p): the prefixed
-// function, or the standard one when TARN_TEST_STANDARD_NAMES is defined. It tells the driver on
-// stdout, a line each, what the report must name:
+// A program defines misuse() with the macro TARN_MISUSE and calls the heap as TARN_HEAP(free)(p):
+// the prefixed function, or the standard one when TARN_TEST_STANDARD_NAMES is defined. It tells the
+// driver on stdout, a line each, what the report must name:
 //   caller <first> <last>   where the code of misuse() lies: the report's caller is within
 //   <name> <value>          what announce() was given
 //   survived                misuse() returned, and the heap is still sound
@@ -18,18 +18,20 @@
 
 #ifdef TARN_TEST_STANDARD_NAMES
 #include <malloc.h>
-#define HEAP(name) ::name
+#define TARN_HEAP(name) ::name
 #else
 #include "tarn/tarn.h"
-#define HEAP(name) ::tarn_##name
+#define TARN_HEAP(name) ::tarn_##name
 #endif
 
 // The linker marks the ends of a section whose name is an identifier.
-#define MISUSE [[gnu::noinline, gnu::section("tarn_test_misuse")]] void
-extern "C" char const __start_tarn_test_misuse[];  // NOLINT(bugprone-reserved-identifier)
-extern "C" char const __stop_tarn_test_misuse[];   // NOLINT(bugprone-reserved-identifier)
+#define TARN_MISUSE [[gnu::noinline, gnu::section("tarn_test_misuse")]] void
+extern "C" char const
+    __start_tarn_test_misuse[];  // NOLINT(bugprone-reserved-identifier): not our name
+extern "C" char const
+    __stop_tarn_test_misuse[];  // NOLINT(bugprone-reserved-identifier): not our name
 
-MISUSE misuse();
+TARN_MISUSE misuse();
 
 /// Hides from the compiler where a value comes from: it would warn of the misuse, or remove it.
 template <class T>
@@ -51,7 +53,7 @@ inline void check_heap() {
     char* blocks[count];
     for (std::size_t i = 0; i < count; ++i) {
         std::size_t const bytes = 50 + i % 4 * 6000;
-        blocks[i] = static_cast<char*>(opaque(HEAP(malloc)(bytes)));
+        blocks[i] = static_cast<char*>(opaque(TARN_HEAP(malloc)(bytes)));
         if (blocks[i] == nullptr) {
             ::_exit(3);
         }
@@ -63,12 +65,13 @@ inline void check_heap() {
         if (blocks[i][0] != expected || std::memcmp(blocks[i], blocks[i] + 1, bytes - 1) != 0) {
             ::_exit(3);
         }
-        HEAP(free)(blocks[i]);
+        TARN_HEAP(free)(blocks[i]);
     }
 }
 
+// NOLINTNEXTLINE(misc-definitions-in-headers): each program includes this once
 int main() {
-    HEAP(free)(opaque(HEAP(malloc)(1)));
+    TARN_HEAP(free)(opaque(TARN_HEAP(malloc)(1)));
     ::dprintf(STDOUT_FILENO, "caller 0x%jx 0x%jx\n",
               reinterpret_cast<std::uintmax_t>(__start_tarn_test_misuse),
               reinterpret_cast<std::uintmax_t>(__stop_tarn_test_misuse));

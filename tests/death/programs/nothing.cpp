@@ -1,7 +1,7 @@
 // nothing - no misuse: for the options.
 #include "misuse.hpp"
 
-MISUSE misuse() {
-    HEAP(free)(opaque(HEAP(malloc)(100)));
+TARN_MISUSE misuse() {
+    TARN_HEAP(free)(opaque(TARN_HEAP(malloc)(100)));
     not_a_tail_call();
 }

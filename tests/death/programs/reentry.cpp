@@ -6,15 +6,15 @@
 
 #include "misuse.hpp"
 
-static void handle(int /*signal*/) { HEAP(free)(opaque(HEAP(malloc)(300'000))); }
+static void handle(int /*signal*/) { TARN_HEAP(free)(opaque(TARN_HEAP(malloc)(300'000))); }
 
-MISUSE misuse() {
-    struct sigaction action {};
+TARN_MISUSE misuse() {
+    struct sigaction action = {};
     action.sa_handler = handle;
     ::sigaction(SIGALRM, &action, nullptr);
-    struct itimerval const every {.it_interval = {0, 50}, .it_value = {0, 50}};
+    struct itimerval const every{.it_interval = {0, 50}, .it_value = {0, 50}};
     ::setitimer(ITIMER_REAL, &every, nullptr);
     while (true) {
-        HEAP(free)(opaque(HEAP(malloc)(400'000)));
+        TARN_HEAP(free)(opaque(TARN_HEAP(malloc)(400'000)));
     }
 }

@@ -3,8 +3,8 @@
 
 alignas(64) static char variable[64];
 
-MISUSE misuse() {
+TARN_MISUSE misuse() {
     announce("pointer", variable);
-    std::size_t const bytes = HEAP(malloc_usable_size)(opaque(static_cast<void*>(variable)));
+    std::size_t const bytes = TARN_HEAP(malloc_usable_size)(opaque(static_cast<void*>(variable)));
     announce("result", reinterpret_cast<void const*>(opaque(bytes)));
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <tarn/tarn.h>
 
 static uint64_t live_bytes(void) {
@@ -24,7 +25,7 @@ int main(void) {
     tarn_free(block);
 
     uint64_t const without = live_bytes();
-    void* volatile const other = malloc(bytes);
+    void* const volatile other = malloc(bytes);
     if (live_bytes() != without) {
         return 3;
     }

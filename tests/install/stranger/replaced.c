@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <tarn/tarn.h>
 
 static uint64_t live_bytes(void) {
@@ -13,20 +14,20 @@ static uint64_t live_bytes(void) {
 int main(void) {
     size_t const bytes = 3 << 20;
     uint64_t const before = live_bytes();
-    char* volatile const block = (char*)malloc(bytes);
+    char* const volatile block = (char*)malloc(bytes);
     if (block == NULL || live_bytes() < before + bytes) {
         return 1;
     }
     memset(block, 'x', bytes);
     block[bytes - 1] = '\0';
-    char* volatile const copy = strdup(block);
+    char* const volatile copy = strdup(block);
     if (copy == NULL || live_bytes() < before + 2 * bytes) {
         return 2;
     }
     free(copy);
     free(block);
 #ifdef __cplusplus
-    char* volatile const array = new char[bytes];
+    char* const volatile array = new char[bytes];
     if (live_bytes() < before + bytes) {
         return 3;
     }

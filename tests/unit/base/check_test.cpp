@@ -44,7 +44,7 @@ TEST(check_death, aborts_without_a_writer_too) {
             tarn::impl::base::set_fatal_writer(nullptr);
             TARN_CHECK(false);
         },
-        testing::KilledBySignal(SIGABRT), "^$");
+        testing::KilledBySignal(SIGABRT), "");
 }
 
 TEST(check_death, survives_text_longer_than_its_buffer) {

@@ -225,18 +225,20 @@ TEST(statistics, report_fits_with_the_largest_numbers) {
 TEST(statistics, are_collected_while_threads_allocate) {
     std::atomic<bool> stop{false};
     std::vector<std::thread> workers;
-    for (int worker = 0; worker < 3; ++worker) {
+    for (int worker = 0; worker < 2; ++worker) {
         workers.emplace_back([&stop, worker] {
-            std::vector<void*> mine(64, nullptr);
-            for (std::size_t i = 0; !stop.load(std::memory_order_relaxed); ++i) {
-                void*& chosen = mine[i % mine.size()];
-                tarn_free(chosen);
-                chosen = tarn_malloc((i * 7919 + static_cast<std::size_t>(worker)) % (200 * KiB));
+            std::vector<void*> mine;
+            for (auto i = static_cast<std::size_t>(worker); !stop.load(std::memory_order_relaxed);
+                 i += 2) {
+                std::size_t const bytes = 9000 + i * 1111 % (200 * KiB);
+                for (int block = 0; block < 100; ++block) {  // whole pages, each time of a class
+                    mine.push_back(tarn_malloc(bytes));
+                }
+                free_all(mine);
             }
-            free_all(mine);
         });
     }
-    for (std::uint64_t i = 0; i < tarn::test::scaled(300); ++i) {
+    for (std::uint64_t i = 0; i < tarn::test::scaled(4000); ++i) {
         expect_consistent(collect_statistics());
     }
     stop.store(true, std::memory_order_relaxed);

@@ -459,7 +459,8 @@ TEST_F(adoption, of_real_threads_loses_a_block_each_at_most) {
                 if (each.kind.load() == page_kind::small) {
                     each.audit();
                     thread_heap const* const owner = each.owner.get();
-                    sound = sound && (owner == nullptr || owner->phase.load() == heap_phase::active);
+                    sound =
+                        sound && (owner == nullptr || owner->phase.load() == heap_phase::active);
                 }
             });
             std::uint64_t outside = measure_outside().blocks;

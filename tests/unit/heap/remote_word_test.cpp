@@ -178,7 +178,7 @@ TEST(remote_word, has_one_owner_at_a_time) {
     std::uint64_t const rounds = tarn::test::scaled(20'000);
     remote_word word;
     ASSERT_TRUE(word.set_adrift());
-    std::uint64_t owned = 0;  // not atomic: TSan sees two owners, or a hand-over that does not order
+    std::uint64_t owned = 0;  // not atomic: TSan sees two owners, or a hand-over without order
     std::atomic<std::uint64_t> claims{0};
     std::vector<std::thread> threads;
     for (int contender = 0; contender < contenders; ++contender) {

@@ -112,8 +112,7 @@ constexpr int skipped = 77;
 
 /// Limits this process. False: the system keeps no such limit (user-mode emulation).
 bool limit_to(int resource, std::size_t bytes) {
-    struct rlimit limit {};
-
+    rlimit limit{};
     ::getrlimit(static_cast<__rlimit_resource>(resource), &limit);
     limit.rlim_cur = bytes;
     ::setrlimit(static_cast<__rlimit_resource>(resource), &limit);
@@ -239,9 +238,7 @@ TEST(linux_os, appends_to_files_but_not_through_links) {
     std::ifstream file{path};
     std::string const content{std::istreambuf_iterator<char>{file}, {}};
     EXPECT_EQ(content, "line\nline\n");
-
-    struct stat info {};
-
+    struct stat info = {};
     ASSERT_EQ(::stat(path.c_str(), &info), 0);
     EXPECT_EQ(info.st_mode & 077U, 0U);
     std::string const link = folder + "/link";
