@@ -37,7 +37,7 @@ inline std::uintptr_t address_of(void const* ptr) noexcept {
 }
 
 inline std::byte* pointer_to(std::uintptr_t address) noexcept {
-    return reinterpret_cast<std::byte*>(address);  // NOLINT(performance-no-int-to-ptr): its purpose
+    return reinterpret_cast<std::byte*>(address);
 }
 
 }  // namespace tarn::impl::base

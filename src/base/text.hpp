@@ -60,7 +60,7 @@ namespace detail {
 
 template <std::size_t Capacity>
 struct text_storage {
-    char room[Capacity];  // NOLINT(modernize-avoid-c-arrays): raw storage, left uninitialised
+    char room[Capacity];  // left uninitialised
 };
 
 }  // namespace detail

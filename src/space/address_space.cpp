@@ -44,7 +44,7 @@ run address_space::acquire(std::size_t slices, std::size_t alignment_slices) noe
         }
     }
     if (!taken.committed && !commit(taken)) {
-        give_back(taken.index, taken.range);
+        undo(taken);
         return {};
     }
     return {.base = taken.in->base + taken.range.first * slice_bytes,
@@ -144,6 +144,21 @@ void address_space::give_back(std::size_t index, slice_range range) noexcept {
     dirty_free_slices_ += range.count;
 }
 
+void address_space::undo(claim const& taken) noexcept {
+    base::lock_guard const guard{mutex_};
+    arena& in = *taken.in;
+    std::size_t const end = taken.range.first + taken.range.count;
+    mark_free_locked(in, taken.range);
+    dirty_free_slices_ += taken.range.count;
+    // What was never committed is as clean as it was, and purging it would be an error.
+    for (std::size_t first = in.committed.next_absent(taken.range.first, end); first < end;) {
+        std::size_t const present = in.committed.next_present(first, end);
+        in.clean.insert({first, present - first});
+        dirty_free_slices_ -= present - first;
+        first = in.committed.next_absent(present, end);
+    }
+}
+
 bool address_space::extend(run& owned, std::size_t extra) noexcept {
     claim taken;
     {
@@ -157,10 +172,11 @@ bool address_space::extend(run& owned, std::size_t extra) noexcept {
         taken = claim_locked(owned.arena, behind);
     }
     if (!taken.committed && !commit(taken)) {
-        give_back(taken.index, taken.range);
+        undo(taken);
         return false;
     }
     owned.slices += static_cast<std::uint32_t>(extra);
+    owned.zeroed = owned.zeroed && taken.zeroed;
     return true;
 }
 

@@ -129,6 +129,8 @@ private:
     [[nodiscard]] claim claim_locked(std::size_t index, slice_range range) noexcept
         TARN_REQUIRES(mutex_);
     [[nodiscard]] bool commit(claim const& taken) noexcept;
+    /// Gives back what could not be committed.
+    void undo(claim const& taken) noexcept;
     void mark_free_locked(arena& in, slice_range range) noexcept TARN_REQUIRES(mutex_);
     void give_back(std::size_t index, slice_range range) noexcept;
     [[nodiscard]] bool add_arena(std::size_t slices, std::size_t alignment) noexcept;

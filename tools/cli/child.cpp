@@ -132,7 +132,7 @@ void signal_watch::stop_like_child(int signal) const {
 std::vector<char*> argument_vector(std::vector<std::string> const& words) {
     std::vector<char*> pointers;
     for (std::string const& word : words) {
-        pointers.push_back(const_cast<char*>(word.c_str()));  // NOLINT: exec only reads
+        pointers.push_back(const_cast<char*>(word.c_str()));  // exec only reads
     }
     pointers.push_back(nullptr);
     return pointers;

@@ -25,7 +25,8 @@
 // Set by the dynamic loader (and by static start-up code) before anything can allocate: the stack
 // pointer at process entry, where argc, argv, envp and auxv lie. Weak: other C libraries lack it.
 extern "C" {
-extern void* __libc_stack_end __attribute__((weak));  // NOLINT(bugprone-reserved-identifier)
+// NOLINTNEXTLINE(bugprone-reserved-identifier): glibc's name
+extern void* __libc_stack_end __attribute__((weak));
 extern char** environ;
 }
 
