@@ -201,19 +201,14 @@ bool resize_run_in_place(page& home, std::size_t bytes) noexcept {
     if (home.kind.load(std::memory_order_relaxed) == page_kind::huge) {
         return false;
     }
-    if (slices > before) {
-        if (slices * slice_bytes >= huge_bytes_min ||
-            !process.space.extend(home.memory, slices - before)) {
-            return false;
-        }
-        std::byte* const behind = home.start + before * slice_bytes;
-        if (!pages.assign(behind, slices - before, &home)) {
-            process.space.shorten(home.memory, before);
-            return false;
-        }
-    } else {
-        pages.clear(home.start + slices * slice_bytes, before - slices);
-        process.space.shorten(home.memory, slices);
+    if (slices > before && (slices * slice_bytes >= huge_bytes_min ||
+                            !process.space.extend(home.memory, slices - before))) {
+        return false;
+    }
+    bool const entered = pages.resize(home.start, before, slices, &home);
+    process.space.shorten(home.memory, entered ? slices : before);
+    if (!entered) {
+        return false;
     }
     home.mapping_bytes = slices * slice_bytes;
     set_size(home, bytes);

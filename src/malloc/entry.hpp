@@ -10,10 +10,10 @@
 #include <cstdint>
 
 #include "base/attributes.hpp"
-#include "heap/host.hpp"
-#include "heap/thread_heap.hpp"
 #include "platform/os.hpp"
 #include "sizing/size_class.hpp"
+#include "heap/host.hpp"
+#include "heap/thread_heap.hpp"
 
 namespace tarn::impl::entry {
 

@@ -6,15 +6,16 @@
 #include <atomic>
 
 #include "base/check.hpp"
+#include "platform/os.hpp"
+#include "platform/threads.hpp"
+#include "heap/process.hpp"
 #include "control/options.hpp"
 #include "control/report.hpp"
 #include "control/statistics.hpp"
-#include "heap/process.hpp"
-#include "platform/os.hpp"
-#include "platform/threads.hpp"
 
 // glibc's own free under the name by which it stays reachable when free is replaced.
-extern "C" void __libc_free(void* ptr) __attribute__((weak));  // NOLINT(bugprone-reserved-identifier)
+// NOLINTNEXTLINE(bugprone-reserved-identifier): glibc's name
+extern "C" void __libc_free(void* ptr) __attribute__((weak));
 
 namespace tarn::impl::heap {
 

@@ -4,17 +4,19 @@
 #include <cerrno>
 #include <cstring>
 
+#include "tarn/tarn.h"
+
 #include "control/options.hpp"
 #include "control/statistics.hpp"
 #include "malloc/entry.hpp"
-#include "tarn/tarn.h"
 
 using tarn::impl::heap::this_thread;
 namespace control = tarn::impl::control;
 namespace entry = tarn::impl::entry;
 
 #define TARN_TEXT(x) #x
-#define TARN_VERSION_TEXT(major, minor, patch) TARN_TEXT(major) "." TARN_TEXT(minor) "." TARN_TEXT(patch)
+#define TARN_VERSION_TEXT(major, minor, patch) \
+    TARN_TEXT(major) "." TARN_TEXT(minor) "." TARN_TEXT(patch)
 
 extern "C" {
 

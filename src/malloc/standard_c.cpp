@@ -1,7 +1,8 @@
 // The C library's names, for the libraries that replace malloc.
 
-#include "malloc/entry.hpp"
 #include "tarn/tarn.h"
+
+#include "malloc/entry.hpp"
 
 using tarn::impl::heap::this_thread;
 namespace entry = tarn::impl::entry;

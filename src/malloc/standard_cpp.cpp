@@ -5,9 +5,10 @@
 
 #include <new>
 
+#include "tarn/tarn.h"
+
 #include "malloc/cxx_runtime.hpp"
 #include "malloc/entry.hpp"
-#include "tarn/tarn.h"
 
 using tarn::impl::heap::this_thread;
 namespace cxx_runtime = tarn::impl::cxx_runtime;
@@ -161,4 +162,5 @@ TARN_API void operator delete[](void* block, std::size_t /*bytes*/,
                                 std::align_val_t /*alignment*/) noexcept {
     this_thread->deallocate(block);
 }
+
 // NOLINTEND(misc-new-delete-overloads)

@@ -7,8 +7,10 @@
 
 // libstdc++'s names for std::get_new_handler() and std::__throw_bad_alloc().
 extern "C" {
-void (*_ZSt15get_new_handlerv())() __attribute__((weak));  // NOLINT(bugprone-reserved-identifier)
-void _ZSt17__throw_bad_allocv() __attribute__((weak));     // NOLINT(bugprone-reserved-identifier)
+// NOLINTNEXTLINE(bugprone-reserved-identifier): libstdc++'s name
+void (*_ZSt15get_new_handlerv())() __attribute__((weak));
+// NOLINTNEXTLINE(bugprone-reserved-identifier): libstdc++'s name
+void _ZSt17__throw_bad_allocv() __attribute__((weak));
 }
 
 namespace tarn::impl::cxx_runtime {
@@ -21,8 +23,7 @@ Function* find(Function* linked, char const* name) noexcept {
         return linked;
     }
     void* const library = ::dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
-    return library == nullptr ? nullptr
-                              : reinterpret_cast<Function*>(::dlsym(library, name));
+    return library == nullptr ? nullptr : reinterpret_cast<Function*>(::dlsym(library, name));
 }
 
 }  // namespace

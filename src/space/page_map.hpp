@@ -11,7 +11,7 @@
 //            (ceiling()), and all reservations must then be placed below.
 //            Runs of coarse_slices or more enter whole coarse units once in a second, 1024 times
 //            smaller array, and only their first and ragged slices in the first.
-// Cost       find(): one load, one compare. assign(): a store per slice; a system call per 512 MiB
+// Cost       find(): one load, one compare. assign(), resize(): a store per slice or coarse unit; a system call per 512 MiB
 //            of address space when first used.
 #pragma once
 
@@ -77,30 +77,38 @@ public:
     /// Enters `entry` for `slices` slices from `start`. False: the map's own memory is refused,
     /// and nothing is entered.
     [[nodiscard]] bool assign(std::byte* start, std::size_t slices, Entry* entry) noexcept {
-        std::uintptr_t const first = base::address_of(start) >> sizing::slice_shift;
-        TARN_CHECK(first + slices <= count_);
-        if (slices < coarse_slices) {
-            return commit(entries_, first, slices, committed_) && store(first, slices, entry);
-        }
-        units const whole = units_within(first, slices);
-        if (!commit(entries_, first, 1, committed_) ||
-            !commit(entries_, first, whole.first_slice - first, committed_) ||
-            !commit(entries_, whole.last_slice, first + slices - whole.last_slice, committed_) ||
-            !commit(coarse_, whole.first_slice / coarse_slices, whole.count, coarse_committed_)) {
+        shape const wanted = shape_of(start, slices);
+        TARN_CHECK(wanted.end <= count_);
+        if (!commit(wanted)) {
             return false;
         }
-        store_large(first, slices, whole, entry);
+        store(wanted, entry);
+        return true;
+    }
+
+    /// Makes the range of `entry`, `before` slices from `start`, `after` slices long. False: the
+    /// map's own memory is refused, and nothing has changed. find(start) says `entry` throughout.
+    [[nodiscard]] bool resize(std::byte* start, std::size_t before, std::size_t after,
+                              Entry* entry) noexcept {
+        if (!assign(start, after, entry)) {
+            return false;
+        }
+        shape const old = shape_of(start, before);
+        shape const now = shape_of(start, after);
+        // Slices that were entered one by one and no longer are, then such coarse units.
+        clear_fine(old.first, old.coarse_first, now);
+        clear_fine(old.coarse_last, old.end, now);
+        for (std::size_t at = old.coarse_first; at < old.coarse_last; at += coarse_slices) {
+            if (at < now.coarse_first || at >= now.coarse_last) {
+                coarse_[at / coarse_slices].store(nullptr, std::memory_order_relaxed);
+            }
+        }
         return true;
     }
 
     /// Takes the entries of an assigned range out again.
     void clear(std::byte* start, std::size_t slices) noexcept {
-        std::uintptr_t const first = base::address_of(start) >> sizing::slice_shift;
-        if (slices < coarse_slices) {
-            store(first, slices, nullptr);
-        } else {
-            store_large(first, slices, units_within(first, slices), nullptr);
-        }
+        store(shape_of(start, slices), nullptr);
     }
 
     /// Committed for the map itself.
@@ -124,17 +132,28 @@ private:
     template <std::size_t Entries>
     using chunk_set = std::atomic<std::uint64_t>[(Entries / chunk_entries + 63) / 64];
 
-    struct units {
-        std::size_t first_slice;  // of the first whole coarse unit
-        std::size_t last_slice;   // behind the last
-        std::size_t count;
+    /// How a range is entered: whole units [coarse_first, coarse_last) of long ones in coarse_, all
+    /// other slices and the first in entries_. Slice numbers.
+    struct shape {
+        std::size_t first;
+        std::size_t coarse_first;
+        std::size_t coarse_last;
+        std::size_t end;
+
+        [[nodiscard]] bool is_fine(std::size_t slice) const noexcept {
+            return slice == first || (slice >= first && slice < coarse_first) ||
+                   (slice >= coarse_last && slice < end);
+        }
     };
 
-    static units units_within(std::size_t first, std::size_t slices) noexcept {
-        std::size_t const begin = base::align_up(first, coarse_slices);
-        std::size_t const end = base::align_down(first + slices, coarse_slices);
-        return begin < end ? units{begin, end, (end - begin) / coarse_slices}
-                           : units{first + slices, first + slices, 0};
+    static shape shape_of(std::byte const* start, std::size_t slices) noexcept {
+        std::size_t const first = base::address_of(start) >> sizing::slice_shift;
+        std::size_t const end = first + slices;
+        std::size_t const coarse_first = base::align_up(first, coarse_slices);
+        std::size_t const coarse_last = base::align_down(end, coarse_slices);
+        return slices >= coarse_slices && coarse_first < coarse_last
+                   ? shape{first, coarse_first, coarse_last, end}
+                   : shape{first, end, end, end};
     }
 
     bool reserve_window(std::size_t slices) noexcept {
@@ -176,21 +195,36 @@ private:
         return true;
     }
 
-    bool store(std::size_t first, std::size_t slices, Entry* entry) noexcept {
-        for (std::size_t slice = first; slice < first + slices; ++slice) {
-            entries_[slice].store(entry, std::memory_order_relaxed);
-        }
-        return true;
+    bool commit(shape const& range) noexcept {
+        return commit(entries_, range.first, 1, committed_) &&
+               commit(entries_, range.first, range.coarse_first - range.first, committed_) &&
+               commit(entries_, range.coarse_last, range.end - range.coarse_last, committed_) &&
+               commit(coarse_, range.coarse_first / coarse_slices,
+                      (range.coarse_last - range.coarse_first) / coarse_slices, coarse_committed_);
     }
 
-    void store_large(std::size_t first, std::size_t slices, units whole, Entry* entry) noexcept {
-        for (std::size_t unit = 0; unit < whole.count; ++unit) {
-            coarse_[whole.first_slice / coarse_slices + unit].store(entry,
-                                                                    std::memory_order_relaxed);
+    void store(shape const& range, Entry* entry) noexcept {
+        entries_[range.first].store(entry, std::memory_order_relaxed);
+        store_fine(range.first, range.coarse_first, entry);
+        store_fine(range.coarse_last, range.end, entry);
+        for (std::size_t at = range.coarse_first; at < range.coarse_last; at += coarse_slices) {
+            coarse_[at / coarse_slices].store(entry, std::memory_order_relaxed);
         }
-        store(first, 1, entry);
-        store(first, whole.first_slice - first, entry);
-        store(whole.last_slice, first + slices - whole.last_slice, entry);
+    }
+
+    void store_fine(std::size_t first, std::size_t end, Entry* entry) noexcept {
+        for (std::size_t slice = first; slice < end; ++slice) {
+            entries_[slice].store(entry, std::memory_order_relaxed);
+        }
+    }
+
+    /// Clears the slices of [first, end) that `kept` does not enter one by one.
+    void clear_fine(std::size_t first, std::size_t end, shape const& kept) noexcept {
+        for (std::size_t slice = first; slice < end; ++slice) {
+            if (!kept.is_fine(slice)) {
+                entries_[slice].store(nullptr, std::memory_order_relaxed);
+            }
+        }
     }
 
     std::atomic<Entry*>* entries_ = nullptr;
