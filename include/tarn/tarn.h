@@ -74,20 +74,20 @@ TARN_API size_t tarn_malloc_usable_size(void const* block) TARN_NOEXCEPT;
 /** What the process holds now. Set `size` to sizeof(tarn_stats) before the call; a newer library
  *  fills no more than that. All fields in bytes unless named otherwise. */
 typedef struct tarn_stats {
-    size_t size;                 /**< in: sizeof(tarn_stats) of the caller */
-    uint64_t live_bytes;         /**< in blocks handed to the program, by block size */
-    uint64_t live_peak_bytes;    /**< highest live_bytes, to one page per class and thread */
-    uint64_t live_blocks;        /**< number of those blocks */
-    uint64_t mapped_bytes;       /**< committed from the system, metadata included */
-    uint64_t reserved_bytes;     /**< address space reserved, metadata included */
-    uint64_t metadata_bytes;     /**< committed for Tarn's own records */
+    size_t size;                    /**< in: sizeof(tarn_stats) of the caller */
+    uint64_t live_bytes;            /**< in blocks handed to the program, by block size */
+    uint64_t live_peak_bytes;       /**< highest live_bytes, to one page per class and thread */
+    uint64_t live_blocks;           /**< number of those blocks */
+    uint64_t mapped_bytes;          /**< committed from the system, metadata included */
+    uint64_t reserved_bytes;        /**< address space reserved, metadata included */
+    uint64_t metadata_bytes;        /**< committed for Tarn's own records */
     uint64_t held_by_threads_bytes; /**< free blocks in pages that threads own */
-    uint64_t free_in_bins_bytes; /**< free blocks in pages that any thread may take */
-    uint64_t free_runs_bytes;    /**< free runs of slices that still hold memory */
-    uint64_t purged_bytes;       /**< given back to the system so far, in total */
-    uint64_t cross_thread_frees; /**< frees of blocks whose page another thread owned */
-    uint64_t threads;            /**< thread heaps in use */
-    uint64_t page_count;         /**< pages and large blocks in use */
+    uint64_t free_in_bins_bytes;    /**< free blocks in pages that any thread may take */
+    uint64_t free_runs_bytes;       /**< free runs of slices that still hold memory */
+    uint64_t purged_bytes;          /**< given back to the system so far, in total */
+    uint64_t cross_thread_frees;    /**< frees of blocks whose page another thread owned */
+    uint64_t threads;               /**< thread heaps in use */
+    uint64_t page_count;            /**< pages and large blocks in use */
 } tarn_stats;
 
 /** Fills `*out`. Returns 0, or EINVAL when out is null or out->size is unknown.
