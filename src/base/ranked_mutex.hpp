@@ -34,10 +34,11 @@ concept futex = requires(std::atomic<std::uint32_t>& word, std::uint32_t expecte
     { F::wake_one(word) } noexcept;
 };
 
-    // clang-format on
+// clang-format on
 
+// initial-exec for held_ranks: touching it must never call the loader, which may allocate - and so
+// come back here.
 #if TARN_CHECK_LEVEL >= 1
-// initial-exec: touching it must never call the loader, which may allocate - and so come back here.
 #ifdef TARN_TLS_MODEL_DYNAMIC
 #define TARN_RANKS_MODEL
 #else

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "control/report.hpp"
 #include "platform/os.hpp"
+#include "control/report.hpp"
 
 namespace tarn::impl::control {
 
@@ -109,8 +109,9 @@ std::size_t distance(std::string_view a, std::string_view b) noexcept {
         row[0] = i;
         for (std::size_t j = 1; j <= b.size(); ++j) {
             std::size_t const above = row[j];
-            row[j] = std::min({above + 1, row[j - 1] + 1,
-                               diagonal + (a[i - 1] == b[j - 1] ? std::size_t{0} : std::size_t{1})});
+            row[j] =
+                std::min({above + 1, row[j - 1] + 1,
+                          diagonal + (a[i - 1] == b[j - 1] ? std::size_t{0} : std::size_t{1})});
             diagonal = above;
         }
     }
@@ -118,34 +119,34 @@ std::size_t distance(std::string_view a, std::string_view b) noexcept {
 }
 
 void complain_unknown(std::string_view key, base::text_sink& complaints) noexcept {
-    auto const nearest = std::min_element(
-        option_names.begin(), option_names.end(), [key](std::string_view a, std::string_view b) {
-            return distance(key, a) < distance(key, b);
-        });
+    auto const nearest = std::min_element(option_names.begin(), option_names.end(),
+                                          [key](std::string_view a, std::string_view b) {
+                                              return distance(key, a) < distance(key, b);
+                                          });
     complaints << "tarn: unknown option '" << key << "' in TARN_OPTIONS; did you mean '" << *nearest
                << "'?\n";
 }
 
 void parse_option(std::string_view key, std::string_view value, options& target,
                   base::text_sink& complaints) noexcept {
-#define TARN_PARSE(name, initial, least, largest, help)                                       \
-    if (key == #name) {                                                                       \
-        parse_number_option(key, value, least, largest, target.name, complaints);             \
-        return;                                                                               \
+#define TARN_PARSE(name, initial, least, largest, help)                           \
+    if (key == #name) {                                                           \
+        parse_number_option(key, value, least, largest, target.name, complaints); \
+        return;                                                                   \
     }
     TARN_NUMBER_OPTIONS(TARN_PARSE)
 #undef TARN_PARSE
-#define TARN_PARSE(name, help)                                      \
-    if (key == #name) {                                             \
-        parse_path_option(key, value, target.name, complaints);     \
-        return;                                                     \
+#define TARN_PARSE(name, help)                                  \
+    if (key == #name) {                                         \
+        parse_path_option(key, value, target.name, complaints); \
+        return;                                                 \
     }
     TARN_PATH_OPTIONS(TARN_PARSE)
 #undef TARN_PARSE
-#define TARN_PARSE(name, type, initial, help)                       \
-    if (key == #name) {                                             \
-        parse_choice_option(key, value, target.name, complaints);   \
-        return;                                                     \
+#define TARN_PARSE(name, type, initial, help)                     \
+    if (key == #name) {                                           \
+        parse_choice_option(key, value, target.name, complaints); \
+        return;                                                   \
     }
     TARN_CHOICE_OPTIONS(TARN_PARSE)
 #undef TARN_PARSE
@@ -209,20 +210,20 @@ void load_options() noexcept {
 void describe_options(options const& of, base::text_sink& to) noexcept {
     constexpr std::size_t name_width = 20;
     constexpr std::size_t value_width = 14;
-#define TARN_DESCRIBE(name, initial, least, largest, help)     \
-    to.padded(#name, name_width) << ' ';                       \
+#define TARN_DESCRIBE(name, initial, least, largest, help) \
+    to.padded(#name, name_width) << ' ';                   \
     to.padded(of.name, value_width) << "  " << (help) << '\n';
     TARN_NUMBER_OPTIONS(TARN_DESCRIBE)
 #undef TARN_DESCRIBE
-#define TARN_DESCRIBE(name, help)                                                         \
-    to.padded(#name, name_width) << ' ';                                                  \
+#define TARN_DESCRIBE(name, help)        \
+    to.padded(#name, name_width) << ' '; \
     to.padded(of.name.empty() ? "-" : of.name.view(), value_width) << "  " << (help) << '\n';
     TARN_PATH_OPTIONS(TARN_DESCRIBE)
 #undef TARN_DESCRIBE
-#define TARN_DESCRIBE(name, type, initial, help)                                          \
-    to.padded(#name, name_width) << ' ';                                                  \
-    to.padded(misuse_names[static_cast<std::size_t>(of.name)], value_width) << "  " << (help) \
-        << '\n';
+#define TARN_DESCRIBE(name, type, initial, help)                            \
+    to.padded(#name, name_width) << ' ';                                    \
+    to.padded(misuse_names[static_cast<std::size_t>(of.name)], value_width) \
+        << "  " << (help) << '\n';
     TARN_CHOICE_OPTIONS(TARN_DESCRIBE)
 #undef TARN_DESCRIBE
 }

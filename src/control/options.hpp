@@ -19,10 +19,10 @@
 namespace tarn::impl::control {
 
 enum class misuse_action : std::uint8_t {
-    abort,    // report, then abort
-    warn,     // report, then go on; the operation is not done
-    ignore,   // go on in silence
-    forward   // as warn, but foreign pointers go to libc's own function
+    abort,   // report, then abort
+    warn,    // report, then go on; the operation is not done
+    ignore,  // go on in silence
+    forward  // as warn, but foreign pointers go to libc's own function
 };
 
 /// A path with room for itself, since the environment may change later. `%p`: the process id.
@@ -36,20 +36,20 @@ struct path_text {
 };
 
 // name, type, default, least, largest, what it does
-#define TARN_NUMBER_OPTIONS(X)                                                                    \
+#define TARN_NUMBER_OPTIONS(X)                                                                   \
     X(purge_delay_ms, 1000, 0, 60'000, "age in ms at which free memory goes back to the system") \
-    X(thread_cache_bytes, 4 * MiB, 0, 1 * GiB,                                                    \
+    X(thread_cache_bytes, 4 * MiB, 0, 1 * GiB,                                                   \
       "bytes of partly free pages a thread keeps from others, once there are others")            \
-    X(thread_empty_bytes, 1 * MiB, 0, 1 * GiB, "bytes of empty pages a thread keeps")             \
-    X(arena_bytes, 1 * GiB, 4 * MiB, 4 * GiB, "address space reserved at a time")                 \
-    X(huge_after_bytes, 0, 0, std::uint64_t{1} << 47,                                             \
-      "heap size from which huge pages are asked for; 0: never")                                  \
-    X(report_fd, 2, 0, 1'000'000, "file descriptor of reports")                                   \
+    X(thread_empty_bytes, 1 * MiB, 0, 1 * GiB, "bytes of empty pages a thread keeps")            \
+    X(arena_bytes, 1 * GiB, 4 * MiB, 4 * GiB, "address space reserved at a time")                \
+    X(huge_after_bytes, 0, 0, std::uint64_t{1} << 47,                                            \
+      "heap size from which huge pages are asked for; 0: never")                                 \
+    X(report_fd, 2, 0, 1'000'000, "file descriptor of reports")                                  \
     X(stats, 0, 0, 1, "1: print statistics to the report channel at exit")                       \
     X(verbose, 0, 0, 1, "1: print the options in effect at start")
 
-#define TARN_PATH_OPTIONS(X)                                                          \
-    X(report_file, "file that reports are appended to, instead of report_fd")        \
+#define TARN_PATH_OPTIONS(X)                                                  \
+    X(report_file, "file that reports are appended to, instead of report_fd") \
     X(stats_file, "file that statistics are written to at exit, as key-value lines")
 
 #define TARN_CHOICE_OPTIONS(X) \

@@ -2,8 +2,8 @@
 
 #include <cstdlib>
 
-#include "control/options.hpp"
 #include "platform/os.hpp"
+#include "control/options.hpp"
 
 namespace tarn::impl::control {
 

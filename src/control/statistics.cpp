@@ -2,9 +2,10 @@
 
 #include <algorithm>
 
-#include "heap/process.hpp"
-#include "platform/os.hpp"
 #include "tarn/tarn.h"
+
+#include "platform/os.hpp"
+#include "heap/process.hpp"
 
 namespace tarn::impl::control {
 
@@ -102,8 +103,8 @@ statistics collect_statistics() noexcept {
         result.live_blocks += each.live_blocks;
         result.live_bytes += each.live_bytes;
     }
-    result.live_peak_bytes = std::max(
-        result.live_bytes, process.live_peak_bytes.load(std::memory_order_relaxed));
+    result.live_peak_bytes =
+        std::max(result.live_bytes, process.live_peak_bytes.load(std::memory_order_relaxed));
     return result;
 }
 

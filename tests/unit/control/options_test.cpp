@@ -83,9 +83,22 @@ TEST(options, of_every_number_row_parse) {
 
 TEST(options, refuse_bad_numbers_and_keep_what_was) {
     for (number_row const& row : number_rows) {
-        std::vector<std::string> bad{"",    "x",   "1x",  "-1",  "+1", " 1", "1 ", "0x10",
-                                     "1.5", "K",   "1KK", "1iB", "B",  "1e3",
-                                     "99999999999999999999", "99999999999999999999K",
+        std::vector<std::string> bad{"",
+                                     "x",
+                                     "1x",
+                                     "-1",
+                                     "+1",
+                                     " 1",
+                                     "1 ",
+                                     "0x10",
+                                     "1.5",
+                                     "K",
+                                     "1KK",
+                                     "1iB",
+                                     "B",
+                                     "1e3",
+                                     "99999999999999999999",
+                                     "99999999999999999999K",
                                      "18446744073709551615G"};
         bad.push_back(std::to_string(row.largest + 1));
         if (row.least != 0) {
@@ -110,6 +123,7 @@ TEST(options, know_suffixes) {
         char const* text;
         std::uint64_t bytes;
     };
+
     for (example const& each :
          {example{"65536", 64 * KiB}, example{"64K", 64 * KiB}, example{"64k", 64 * KiB},
           example{"64KiB", 64 * KiB}, example{"64KB", 64 * KiB}, example{"64Ki", 64 * KiB},
@@ -145,6 +159,7 @@ TEST(options, of_misuse_parse) {
         char const* text;
         misuse_action action;
     };
+
     for (example const& each :
          {example{"abort", misuse_action::abort}, example{"warn", misuse_action::warn},
           example{"ignore", misuse_action::ignore}, example{"forward", misuse_action::forward}}) {
@@ -188,12 +203,13 @@ TEST(options, unknown_are_answered_with_the_nearest_name) {
         char const* key;
         char const* nearest;
     };
+
     for (example const& each :
          {example{"purge_delay", "purge_delay_ms"}, example{"purgedelayms", "purge_delay_ms"},
-          example{"stat", "stats"}, example{"sats", "stats"},
-          example{"report_fil", "report_file"}, example{"reprot_fd", "report_fd"},
-          example{"on-misuse", "on_misuse"}, example{"thread_cache", "thread_cache_bytes"},
-          example{"verbos", "verbose"}, example{"arena_byte", "arena_bytes"}}) {
+          example{"stat", "stats"}, example{"sats", "stats"}, example{"report_fil", "report_file"},
+          example{"reprot_fd", "report_fd"}, example{"on-misuse", "on_misuse"},
+          example{"thread_cache", "thread_cache_bytes"}, example{"verbos", "verbose"},
+          example{"arena_byte", "arena_bytes"}}) {
         std::string const expected = std::string{"tarn: unknown option '"} + each.key +
                                      "' in TARN_OPTIONS; did you mean '" + each.nearest + "'?\n";
         EXPECT_EQ(complaints_of(std::string{each.key} + "=1"), expected);

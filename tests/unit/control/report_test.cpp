@@ -16,8 +16,8 @@
 
 #include "base/bits.hpp"
 #include "base/text.hpp"
-#include "control/options.hpp"
 #include "heap/host.hpp"
+#include "control/options.hpp"
 #include "support/process.hpp"
 
 namespace {

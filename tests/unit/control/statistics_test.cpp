@@ -14,10 +14,12 @@
 
 #include "base/text.hpp"
 #include "base/units.hpp"
-#include "heap/process.hpp"
-#include "sizing/size_class.hpp"
-#include "support/build.hpp"
+
 #include "tarn/tarn.h"
+
+#include "sizing/size_class.hpp"
+#include "heap/process.hpp"
+#include "support/build.hpp"
 
 namespace {
 
@@ -164,10 +166,12 @@ TEST(statistics, export_parses_and_says_the_same) {
               std::string{"tarn "} + tarn_version() + " pid " + std::to_string(::getpid()));
     std::vector<std::string> order;
     auto const values = parse(all.substr(first_end + 1), order);
+
     struct row {
         char const* key;
         std::uint64_t value;
     };
+
     for (row const& each :
          {row{"live_bytes", now.live_bytes}, row{"live_peak_bytes", now.live_peak_bytes},
           row{"live_blocks", now.live_blocks}, row{"mapped_bytes", now.mapped_bytes},

@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "base/bits.hpp"
+#include "sizing/size_class.hpp"
 #include "heap/host.hpp"
 #include "heap/process.hpp"
 #include "heap/thread_heap.hpp"
-#include "sizing/size_class.hpp"
 
 namespace tarn::test {
 
@@ -140,9 +140,7 @@ protected:
     }
 
     /// The misuses reported since the last call.
-    static std::vector<impl::heap::misuse> reported() {
-        return std::exchange(host().misuses, {});
-    }
+    static std::vector<impl::heap::misuse> reported() { return std::exchange(host().misuses, {}); }
 
 private:
     std::uint32_t active_before_ = impl::heap::process.active_heaps.load();

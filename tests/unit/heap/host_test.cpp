@@ -7,12 +7,12 @@
 #include <cerrno>
 #include <cstdint>
 
-#include "heap/process.hpp"
-#include "heap/run_block.hpp"
-#include "heap_fixture.hpp"
-#include "malloc/entry.hpp"
 #include "platform/os.hpp"
 #include "platform/threads.hpp"
+#include "heap/process.hpp"
+#include "heap/run_block.hpp"
+#include "malloc/entry.hpp"
+#include "heap_fixture.hpp"
 #include "support/process.hpp"
 
 namespace tarn::test {
@@ -113,8 +113,13 @@ TEST_F(host_calls, foreign_pointers_are_reported_and_forwarded_on_demand) {
 
 TEST_F(host_calls, every_kind_of_bad_address_is_foreign) {
     scoped_heap heap;
-    std::uint64_t const values[] = {1, 16, 0xffff, 0x0000'7fff'ffff'fff0, 0x0000'8000'0000'0000,
-                                    0xffff'8000'0000'0000, ~std::uint64_t{0}};
+    std::uint64_t const values[] = {1,
+                                    16,
+                                    0xffff,
+                                    0x0000'7fff'ffff'fff0,
+                                    0x0000'8000'0000'0000,
+                                    0xffff'8000'0000'0000,
+                                    ~std::uint64_t{0}};
     for (std::uint64_t const value : values) {
         heap->deallocate(base::pointer_to(value));
         auto const events = reported();

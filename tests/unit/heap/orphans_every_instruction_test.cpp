@@ -36,11 +36,11 @@
 #include <vector>
 
 #include "base/ranked_mutex.hpp"
+#include "sizing/size_class.hpp"
 #include "heap/orphans.hpp"
 #include "heap/process.hpp"
 #include "heap/run_block.hpp"
 #include "heap_fixture.hpp"
-#include "sizing/size_class.hpp"
 
 extern "C" char __executable_start;  // NOLINT(bugprone-reserved-identifier): the linker's name
 
@@ -59,8 +59,8 @@ enum verdict : int { sound = 0, lost_one = 10, lost_more = 11, broken = 12, stuc
 
 /// What a child is told and what is learned, in globals: the handler has no arguments.
 struct state {
-    thread_heap* cut = nullptr;       // whose operation is cut
-    thread_heap* survivor = nullptr;  // the heap of the thread that forks
+    thread_heap* cut = nullptr;                // whose operation is cut
+    thread_heap* survivor = nullptr;           // the heap of the thread that forks
     std::vector<void*> const* live = nullptr;  // blocks that are in nobody's hands
     std::uint64_t last_hash = 0;
     int steps = 0;
@@ -252,12 +252,10 @@ protected:
         now.survivor = &**survivor_;
         now.live = &live_;
         now.last_hash = hash_of_everything();
-        struct sigaction action {};
-
+        struct sigaction action = {};
         action.sa_sigaction = &on_step;
         action.sa_flags = SA_SIGINFO;
-        struct sigaction before {};
-
+        struct sigaction before = {};
         ASSERT_EQ(::sigaction(SIGTRAP, &action, &before), 0);
         set_trap_flag();
         operation();
@@ -268,8 +266,8 @@ protected:
         EXPECT_GT(now.cuts, 0);
         EXPECT_LT(now.steps, steps_max);
         EXPECT_EQ(now.verdicts[sound] + now.verdicts[lost_one], now.cuts)
-            << now.steps << " steps, " << now.cuts << " cuts; addr2line knows the places:"
-            << now.detail;
+            << now.steps << " steps, " << now.cuts
+            << " cuts; addr2line knows the places:" << now.detail;
     }
 
     thread_heap* heap() { return &**heap_; }

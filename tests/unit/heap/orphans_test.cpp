@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "base/units.hpp"
+#include "sizing/size_class.hpp"
 #include "heap/process.hpp"
 #include "heap_fixture.hpp"
-#include "sizing/size_class.hpp"
 #include "support/build.hpp"
 #include "support/process.hpp"
 

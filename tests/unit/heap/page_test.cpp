@@ -6,9 +6,9 @@
 #include <array>
 #include <cstdint>
 
+#include "sizing/size_class.hpp"
 #include "heap/process.hpp"
 #include "heap_fixture.hpp"
-#include "sizing/size_class.hpp"
 #include "support/fatal_text.hpp"
 
 namespace {
@@ -158,10 +158,30 @@ TEST_F(page_audit, names_what_broke) {
     heap->deallocate(blocks[0]);
     heap->deallocate(blocks[1]);
     home.audit();
-    EXPECT_DEATH({ home.out.set(home.out.get() + 1); home.audit(); }, "length == capacity");
-    EXPECT_DEATH({ home.out.set(-1); home.audit(); }, "out.get\\(\\) >= 0");
-    EXPECT_DEATH({ home.capacity.set(home.reserved + 1); home.audit(); }, "reserved");
-    EXPECT_DEATH({ home.local->next = home.local; home.audit(); }, "length == capacity");
+    EXPECT_DEATH(
+        {
+            home.out.set(home.out.get() + 1);
+            home.audit();
+        },
+        "length == capacity");
+    EXPECT_DEATH(
+        {
+            home.out.set(-1);
+            home.audit();
+        },
+        "out.get\\(\\) >= 0");
+    EXPECT_DEATH(
+        {
+            home.capacity.set(home.reserved + 1);
+            home.audit();
+        },
+        "reserved");
+    EXPECT_DEATH(
+        {
+            home.local->next = home.local;
+            home.audit();
+        },
+        "length == capacity");
     EXPECT_DEATH(
         {
             home.local->next = reinterpret_cast<block*>(static_cast<std::byte*>(blocks[2]) + 16);

@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "base/units.hpp"
-#include "heap_fixture.hpp"
 #include "platform/os.hpp"
 #include "platform/threads.hpp"
 #include "sizing/size_class.hpp"
+#include "heap_fixture.hpp"
 #include "support/build.hpp"
 #include "support/mappings.hpp"
 
@@ -132,8 +132,8 @@ protected:
     /// `pages` pages in the bin of the big class, each with one live block.
     static std::vector<void*> fill_bin(int pages) {
         scoped_heap gone;
-        std::vector<void*> all = allocate(*gone, big_bytes, static_cast<std::size_t>(pages) *
-                                                                big_blocks);
+        std::vector<void*> all =
+            allocate(*gone, big_bytes, static_cast<std::size_t>(pages) * big_blocks);
         std::vector<void*> kept;
         for (std::size_t i = 0; i < all.size(); ++i) {
             if (i % big_blocks == 0) {

@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "base/units.hpp"
-#include "heap/process.hpp"
-#include "heap_fixture.hpp"
 #include "platform/os.hpp"
 #include "sizing/size_class.hpp"
 #include "space/page_map.hpp"
+#include "heap/process.hpp"
+#include "heap_fixture.hpp"
 #include "support/build.hpp"
 #include "support/mappings.hpp"
 
@@ -92,14 +92,13 @@ protected:
 };
 
 TEST_F(run_blocks, have_a_page_of_their_own) {
-    for (std::size_t const bytes : {sizing::small_max + 1, 300 * KiB, 10 * MiB, 100 * MiB,
-                                    huge_bytes_min, 400 * MiB + 1}) {
+    for (std::size_t const bytes :
+         {sizing::small_max + 1, 300 * KiB, 10 * MiB, 100 * MiB, huge_bytes_min, 400 * MiB + 1}) {
         process.space.purge_all();
         std::byte* const block = take(bytes);
         page const& home = home_of(block);
         EXPECT_EQ(home.start, block);
-        EXPECT_EQ(home.kind.load(),
-                  bytes < huge_bytes_min ? page_kind::large : page_kind::huge);
+        EXPECT_EQ(home.kind.load(), bytes < huge_bytes_min ? page_kind::large : page_kind::huge);
         EXPECT_EQ(home.owner.get(), nullptr);
         EXPECT_GE(home.block_bytes.get(), bytes);
         EXPECT_LT(home.block_bytes.get(), bytes + platform::os::page_bytes());
@@ -125,8 +124,8 @@ TEST_F(run_blocks, say_zeroed_only_of_zero_memory) {
     process.space.purge_all();
     std::byte* const purged = take(1 * MiB);
     EXPECT_TRUE(zeroed_);
-    EXPECT_TRUE(std::all_of(purged, purged + 1 * MiB,
-                            [](std::byte each) { return each == std::byte{0}; }));
+    EXPECT_TRUE(
+        std::all_of(purged, purged + 1 * MiB, [](std::byte each) { return each == std::byte{0}; }));
     free_run(purged);
 }
 
@@ -146,11 +145,12 @@ TEST_F(run_blocks, are_freed_once) {
 }
 
 TEST_F(run_blocks, refuse_the_impossible) {
-    for (std::size_t const bytes : {std::size_t{1} << 47, std::size_t{1} << 60,
-                                    std::size_t{PTRDIFF_MAX}}) {
+    for (std::size_t const bytes :
+         {std::size_t{1} << 47, std::size_t{1} << 60, std::size_t{PTRDIFF_MAX}}) {
         EXPECT_EQ(allocate_run(**heap_, {.bytes = bytes, .alignment = 16}).start, nullptr);
     }
-    EXPECT_EQ(allocate_run(**heap_, {.bytes = 1, .alignment = std::size_t{1} << 62}).start, nullptr);
+    EXPECT_EQ(allocate_run(**heap_, {.bytes = 1, .alignment = std::size_t{1} << 62}).start,
+              nullptr);
     EXPECT_EQ(used_slices(), 0U);
 }
 
@@ -217,6 +217,7 @@ TEST_F(run_blocks, move_whole_or_stay) {
         std::size_t from;
         std::size_t to;
     };
+
     for (step const each : {step{1 * MiB, 4 * MiB}, step{100 * MiB, 300 * MiB},
                             step{300 * MiB, 600 * MiB}, step{600 * MiB, 280 * MiB}}) {
         std::byte* const block = take(each.from);
@@ -229,8 +230,8 @@ TEST_F(run_blocks, move_whole_or_stay) {
             continue;
         }
         ASSERT_NE(moved, block);
-        EXPECT_TRUE(is_stamped(static_cast<std::byte*>(moved), std::min(each.from, each.to),
-                               each.to));
+        EXPECT_TRUE(
+            is_stamped(static_cast<std::byte*>(moved), std::min(each.from, each.to), each.to));
         EXPECT_GE(home_of(moved).block_bytes.get(), each.to);
         expect_forgotten(block, each.from);
         static_cast<std::byte*>(moved)[each.to - 1] = std::byte{1};
@@ -287,7 +288,7 @@ TEST_F(run_blocks, keep_count_of_huge_memory) {
 // Contents survive any sequence of sizes, whichever way each change takes.
 TEST_F(run_blocks, keep_their_contents_through_reallocate) {
     std::mt19937_64 random{17};
-    std::size_t const sizes[] = {sizing::small_max, 200 * KiB, 300 * KiB, 1 * MiB,  5 * MiB,
+    std::size_t const sizes[] = {sizing::small_max, 200 * KiB, 300 * KiB, 1 * MiB,   5 * MiB,
                                  40 * MiB,          80 * MiB,  130 * MiB, 260 * MiB, 400 * MiB};
     std::size_t bytes = 1 * MiB;
     std::uint64_t seed = 0;

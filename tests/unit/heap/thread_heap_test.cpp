@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "base/units.hpp"
+#include "sizing/size_class.hpp"
 #include "heap/process.hpp"
 #include "heap_fixture.hpp"
-#include "sizing/size_class.hpp"
 #include "support/build.hpp"
 
 namespace {
@@ -60,8 +60,8 @@ TEST_F(thread_heaps, serve_every_class_with_blocks_of_its_size) {
             ASSERT_TRUE(base::is_aligned(base::address_of(blocks[i]), sizing::quantum));
             ASSERT_EQ(usable_bytes(blocks[i], nullptr), bytes);
             ASSERT_EQ(home_of(blocks[i]).size_class, size_class);
-            ASSERT_TRUE(i == 0 || base::address_of(blocks[i]) - base::address_of(blocks[i - 1]) >=
-                                      bytes);
+            ASSERT_TRUE(i == 0 ||
+                        base::address_of(blocks[i]) - base::address_of(blocks[i - 1]) >= bytes);
             std::memset(blocks[i], 0xff, bytes);
         }
         heap->audit();
@@ -99,8 +99,8 @@ TEST_F(thread_heaps, do_not_hand_out_what_was_freed_before_the_list_ran_dry) {
         freed.insert(blocks[i]);
     }
     std::vector<void*> rest = allocate(*heap, 16, listed);
-    EXPECT_TRUE(std::none_of(rest.begin(), rest.end(),
-                             [&](void* block) { return freed.contains(block); }));
+    EXPECT_TRUE(
+        std::none_of(rest.begin(), rest.end(), [&](void* block) { return freed.contains(block); }));
     std::vector<void*> again = allocate(*heap, 16, freed.size());
     EXPECT_TRUE(std::all_of(again.begin(), again.end(),
                             [&](void* block) { return freed.contains(block); }));
@@ -302,9 +302,9 @@ TEST_F(thread_heaps, give_zeroed_memory_also_where_blocks_were_used) {
                 auto* const block =
                     static_cast<unsigned char*>(heap->allocate_class_zeroed(size_class, bytes));
                 ASSERT_NE(block, nullptr);
-                ASSERT_TRUE(std::all_of(block, block + bytes, [](unsigned char each) {
-                    return each == 0;
-                })) << bytes << ' ' << round << ' ' << i;
+                ASSERT_TRUE(
+                    std::all_of(block, block + bytes, [](unsigned char each) { return each == 0; }))
+                    << bytes << ' ' << round << ' ' << i;
                 std::memset(block, 0xff, bytes);
                 blocks.push_back(block);
             }
@@ -376,11 +376,13 @@ TEST_F(thread_heaps, agree_with_a_shadow_at_every_step) {
     for (std::size_t i = 0; i < heap_count; ++i) {
         heaps.push_back(std::make_unique<scoped_heap>());
     }
+
     struct live_block {
         unsigned char* start;
         std::size_t bytes;
         unsigned char mark;
     };
+
     std::vector<live_block> live;
     std::size_t const sizes[] = {1, 16, 100, 1024, 8 * KiB, 40 * KiB, 128 * KiB, 200 * KiB};
     std::size_t target = 0;

@@ -294,10 +294,12 @@ TEST_F(address_space, visits_each_group_of_used_slices) {
 TEST_F(address_space, keeps_runs_apart_and_zero_where_it_says_so) {
     constexpr int rounds = 4000;
     std::mt19937_64 random{3};
+
     struct owned_run {
         run owned;
         unsigned char mark;
     };
+
     std::vector<owned_run> live;
     auto const expect_marked = [](owned_run const& each) {
         for (std::size_t at = 0; at < each.owned.slices * slice_bytes; at += 4 * KiB) {

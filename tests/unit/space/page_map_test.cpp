@@ -113,10 +113,10 @@ TEST_F(page_map, of_the_whole_address_space_does_so_too) {
     std::uint64_t const values[] = {0,
                                     last,
                                     0x0000'7fff'0000'0000,
-                                    0x0000'8000'0000'0000,   // not canonical on x86-64
+                                    0x0000'8000'0000'0000,  // not canonical on x86-64
                                     0x8000'0000'0000'0000,
                                     0xffff'7fff'ffff'ffff,
-                                    0xffff'8000'0000'0000,   // the kernel's
+                                    0xffff'8000'0000'0000,  // the kernel's
                                     ~std::uint64_t{0}};
     for (std::uint64_t const value : values) {
         EXPECT_EQ(whole.find(pointer_to(value)), nullptr) << std::hex << value;
