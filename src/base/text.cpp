@@ -15,7 +15,7 @@ struct digits {
 
     explicit digits(std::uint64_t number, unsigned radix = 10) noexcept {
         do {
-            unsigned const digit = static_cast<unsigned>(number % radix);
+            auto const digit = static_cast<unsigned>(number % radix);
             storage[--first] = static_cast<char>(digit < 10 ? '0' + digit : 'a' + digit - 10);
             number /= radix;
         } while (number != 0);

@@ -12,7 +12,6 @@
 
 using tarn::impl::heap::this_thread;
 namespace cxx_runtime = tarn::impl::cxx_runtime;
-namespace entry = tarn::impl::entry;
 namespace heap = tarn::impl::heap;
 
 __asm__(

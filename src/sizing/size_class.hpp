@@ -32,7 +32,7 @@ inline constexpr unsigned class_count =
     linear_classes + 1 +
     steps_per_doubling * static_cast<unsigned>(std::bit_width(small_max / linear_max) - 1);
 
-static_assert(linear_max / quantum == 2 * steps_per_doubling);  // the steps meet without a jump
+static_assert(linear_max == quantum * 2 * steps_per_doubling);  // the steps meet without a jump
 
 /// Class of a request above linear_max and up to small_max.
 constexpr unsigned class_of_geometric(std::size_t bytes) noexcept {

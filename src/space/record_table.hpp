@@ -78,7 +78,7 @@ private:
     static constexpr std::size_t chunk_bytes = 1 * MiB;
     static constexpr std::size_t commit_bytes = 64 * KiB;
     static constexpr std::size_t chunk_records = chunk_bytes / sizeof(T);
-    static constexpr std::size_t chunks_max = 16 * 1024;
+    static constexpr std::size_t chunks_max = std::size_t{16} * 1024;
     static_assert(chunk_records * chunks_max <= std::size_t{1} << base::node_index_bits);
 
     TARN_COLD T* allocate_new() noexcept {
