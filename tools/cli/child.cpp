@@ -85,12 +85,12 @@ signal_watch::signal_watch() {
             sigdelset(&watched_, signal);
         }
     }
-    ::sigprocmask(SIG_SETMASK, nullptr, &original_mask_);
+    ::pthread_sigmask(SIG_SETMASK, nullptr, &original_mask_);
     // An ignored SIGCHLD would make the kernel throw the child's status away.
     struct sigaction standard = {};
     standard.sa_handler = SIG_DFL;
     ::sigaction(SIGCHLD, &standard, &original_child_action_);
-    ::sigprocmask(SIG_BLOCK, &watched_, nullptr);
+    ::pthread_sigmask(SIG_BLOCK, &watched_, nullptr);
 }
 
 signal_watch::~signal_watch() { restore(); }
@@ -107,7 +107,7 @@ siginfo_t signal_watch::next() const {
 
 void signal_watch::restore() const {
     ::sigaction(SIGCHLD, &original_child_action_, nullptr);
-    ::sigprocmask(SIG_SETMASK, &original_mask_, nullptr);
+    ::pthread_sigmask(SIG_SETMASK, &original_mask_, nullptr);
 }
 
 void signal_watch::stand_down() const {
@@ -125,12 +125,13 @@ void signal_watch::stop_like_child(int signal) const {
     sigemptyset(&one);
     sigaddset(&one, signal);
     std::raise(signal);
-    ::sigprocmask(SIG_UNBLOCK, &one, nullptr);
-    ::sigprocmask(SIG_BLOCK, &one, nullptr);
+    ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+    ::pthread_sigmask(SIG_BLOCK, &one, nullptr);
 }
 
 std::vector<char*> argument_vector(std::vector<std::string> const& words) {
     std::vector<char*> pointers;
+    pointers.reserve(words.size() + 1);
     for (std::string const& word : words) {
         pointers.push_back(const_cast<char*>(word.c_str()));  // exec only reads
     }
@@ -183,7 +184,7 @@ int end_like(ended_child const& child) {
     sigset_t one{};
     sigemptyset(&one);
     sigaddset(&one, signal);
-    ::sigprocmask(SIG_UNBLOCK, &one, nullptr);
+    ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
     std::raise(signal);
     return 128 + signal;
 }

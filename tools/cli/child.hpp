@@ -36,7 +36,7 @@ public:
     signal_watch& operator=(signal_watch const&) = delete;
 
     /// The next signal, waited for.
-    siginfo_t next() const;
+    [[nodiscard]] siginfo_t next() const;
 
     /// Mask and dispositions as tarn found them: in the child, before exec.
     void restore() const;

@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <sstream>
 #include <string_view>
@@ -12,6 +11,7 @@
 
 #include <tarn/tarn.h>
 
+#include "environment.hpp"
 #include "failure.hpp"
 
 namespace tarn::cli {
@@ -30,10 +30,9 @@ fs::path search_path(std::string const& name) {
     if (name.find('/') != std::string::npos) {
         return name;
     }
-    char const* const folders = std::getenv("PATH");
-    std::istringstream list{folders == nullptr ? "" : folders};
+    std::istringstream list{environment_value("PATH")};
     for (std::string folder; std::getline(list, folder, ':');) {
-        fs::path const candidate = fs::path{folder.empty() ? "." : folder} / name;
+        fs::path candidate = fs::path{folder.empty() ? "." : folder} / name;
         if (::access(candidate.c_str(), X_OK) == 0) {
             return candidate;
         }

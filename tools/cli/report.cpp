@@ -42,7 +42,9 @@ std::string describe_end(int status) {
     if (WIFEXITED(status)) {
         return fmt::format("exit status {}", WEXITSTATUS(status));
     }
-    return fmt::format("killed by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)));
+    int const signal = WTERMSIG(status);
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): tarn has one thread
+    return fmt::format("killed by signal {} ({})", signal, ::strsignal(signal));
 }
 
 std::string plural(std::uint64_t count, std::string_view one, std::string_view many) {

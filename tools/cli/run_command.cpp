@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
-#include <cstring>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "child.hpp"
+#include "environment.hpp"
 #include "failure.hpp"
 #include "library.hpp"
 #include "report.hpp"
@@ -46,11 +46,6 @@ std::string check_option(std::string const& option) {
     return {};
 }
 
-std::string value_of(char const* variable) {
-    char const* const value = std::getenv(variable);
-    return value == nullptr ? std::string{} : std::string{value};
-}
-
 std::string joined(std::string first, char separator, std::string const& second) {
     if (!first.empty() && !second.empty()) {
         first += separator;
@@ -61,11 +56,11 @@ std::string joined(std::string first, char separator, std::string const& second)
 /// Puts Tarn into this process's environment, which the program inherits.
 void set_environment(run_request const& request, std::string const& library,
                      std::string const& stats_pattern) {
-    ::setenv("LD_PRELOAD", joined(library, ':', value_of("LD_PRELOAD")).c_str(), 1);
+    set_environment_value("LD_PRELOAD", joined(library, ':', environment_value("LD_PRELOAD")));
     if (!request.mode.empty()) {
-        ::setenv("TARN_MODE", request.mode.c_str(), 1);
+        set_environment_value("TARN_MODE", request.mode);
     }
-    std::string options = value_of("TARN_OPTIONS");
+    std::string options = environment_value("TARN_OPTIONS");
     for (std::string const& option : request.options) {
         options = joined(options, ',', option);
     }
@@ -73,13 +68,14 @@ void set_environment(run_request const& request, std::string const& library,
         options = joined(options, ',', "stats_file=" + stats_pattern);
     }
     if (!options.empty()) {
-        ::setenv("TARN_OPTIONS", options.c_str(), 1);
+        set_environment_value("TARN_OPTIONS", options);
     }
 }
 
 /// Says why the program could not be started. Returns the status that a shell would.
 int report_not_started(std::string const& program, int error) {
-    say(fmt::format("tarn: cannot run '{}': {}\n", program, std::strerror(error)));
+    say(fmt::format("tarn: cannot run '{}': {}\n", program,
+                    std::generic_category().message(error)));
     return error == ENOENT ? exit_not_found : exit_not_executable;
 }
 

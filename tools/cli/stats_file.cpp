@@ -9,7 +9,6 @@
 #include <bitset>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <system_error>
@@ -179,7 +178,7 @@ parsed_stats_file read_stats_file(std::string const& path, std::string const& na
     // Whatever a program put there: no waiting on a pipe, no following a link.
     int const fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) {
-        return unreadable(name, std::strerror(errno));
+        return unreadable(name, std::generic_category().message(errno));
     }
     struct stat info = {};
     bool const regular = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
@@ -217,8 +216,9 @@ std::vector<parsed_stats_file> read_stats_files(std::string const& folder) {
     }
     std::sort(names.begin(), names.end());
     std::vector<parsed_stats_file> files;
+    files.reserve(names.size());
     for (std::string const& name : names) {
-        files.push_back(read_stats_file(folder + "/" + name, name));
+        files.push_back(read_stats_file(std::filesystem::path{folder} / name, name));
     }
     return files;
 }

@@ -5,12 +5,14 @@
 #include <string_view>
 #include <system_error>
 
+#include "environment.hpp"
+
 namespace tarn::cli {
 
 temporary_folder::temporary_folder() {
-    char const* const wanted = std::getenv("TMPDIR");
-    for (std::string_view const parent : {std::string_view{wanted == nullptr ? "" : wanted},
-                                          std::string_view{"/tmp"}, std::string_view{"/dev/shm"}}) {
+    std::string const wanted = environment_value("TMPDIR");
+    for (std::string_view const parent :
+         {std::string_view{wanted}, std::string_view{"/tmp"}, std::string_view{"/dev/shm"}}) {
         // The path becomes part of TARN_OPTIONS, where the other two have a meaning.
         if (parent.substr(0, 1) != "/" || parent.find_first_of(",%") != std::string_view::npos) {
             continue;

@@ -1,8 +1,8 @@
 // free_of_libc - frees a block of libc's own heap; libc hands it out again if it got it back.
 #include "misuse.hpp"
 
-extern "C" void* __libc_malloc(
-    std::size_t bytes);  // NOLINT(bugprone-reserved-identifier): not our name
+// NOLINTNEXTLINE(bugprone-reserved-identifier): glibc's name
+extern "C" void* __libc_malloc(std::size_t bytes);
 
 TARN_MISUSE misuse() {
     void* const block = __libc_malloc(500);
