@@ -89,8 +89,10 @@ statistics collect_statistics() noexcept {
                             process.heaps.committed_bytes() + heap::pages.committed_bytes() +
                             space.metadata_bytes;
     result.mapped_bytes = space.committed_bytes + huge + result.metadata_bytes;
-    result.reserved_bytes = space.reserved_bytes + huge + process.descriptors.reserved_bytes() +
-                            process.heaps.reserved_bytes() + heap::pages.reserved_bytes();
+    result.reserved_bytes = space.reserved_bytes +
+                            process.huge_reserved_bytes.load(std::memory_order_relaxed) +
+                            process.descriptors.reserved_bytes() + process.heaps.reserved_bytes() +
+                            heap::pages.reserved_bytes();
     result.free_runs_bytes = space.free_dirty_bytes;
     result.purged_bytes =
         space.purged_bytes + process.huge_released_bytes.load(std::memory_order_relaxed);

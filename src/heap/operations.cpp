@@ -149,7 +149,7 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
         if (resize_run_in_place(*home, bytes)) {
             return ptr;
         }
-        if (void* const moved = move_run(heap, *home, bytes)) {
+        if (void* const moved = move_run(*home, bytes)) {
             return moved;
         }
     }

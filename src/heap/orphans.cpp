@@ -200,7 +200,7 @@ void fork_in_child() noexcept {
         any = true;
     });
     process.active_heaps.store(active, std::memory_order_relaxed);
-    process.check_running.store(false, std::memory_order_relaxed);
+    process.walk_running.store(false, std::memory_order_relaxed);
     if (any) {
         process.orphans.store(true, std::memory_order_release);
     }

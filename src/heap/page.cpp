@@ -7,33 +7,46 @@
 namespace tarn::impl::heap {
 
 void page::collect_remote() noexcept {
-    remote_state const seen = remote.load();
+    remote_state seen = remote.look();
     if (seen.list() == nullptr && seen.how() == hold::held) {
         return;
     }
-    remote_state const taken = remote.take();
-    block* const list = taken.list();
-    if (list == nullptr) {
-        return;
-    }
-    auto const count = static_cast<int>(taken.count());
-    if (count > out.get()) {
-        host_misuse({.kind = misuse_kind::double_free,
-                     .operation = "free",
-                     .ptr = list,
-                     .block = list,
-                     .block_bytes = block_bytes.get()});
-        return;
-    }
-    if (local != nullptr) {
-        block* last = list;
-        for (int i = 1; i < count; ++i) {
-            last = last->next;
+    block* const own = local;
+    bool joined = false;
+    do {
+        if (static_cast<int>(seen.count()) > out.get()) {
+            local = own;
+            static_cast<void>(remote.take());
+            host_misuse({.kind = misuse_kind::double_free,
+                         .operation = "free",
+                         .ptr = seen.list(),
+                         .block = seen.list(),
+                         .block_bytes = block_bytes.get()});
+            return;
         }
-        last->next = local;
+        if (block* const list = seen.list()) {
+            if (!joined) {
+                block* last = list;
+                for (std::uint32_t i = 1; i < seen.count(); ++i) {
+                    last = last->next;
+                }
+                last->next = own;
+                joined = true;
+            }
+            local = list;
+        }
+    } while (!remote.try_take(seen));
+    out.set(out.get() - static_cast<int>(seen.count()));
+}
+
+void page::rebuild_empty() noexcept {
+    block* rebuilt = nullptr;
+    for (int index = capacity.get(); index-- > 0;) {
+        std::byte* const at = start + static_cast<std::size_t>(index) * block_bytes.get();
+        rebuilt = ::new (at) block{rebuilt};
     }
-    local = list;
-    out.set(out.get() - count);
+    local = rebuilt;
+    out.set(0);
 }
 
 void page::audit() const noexcept {

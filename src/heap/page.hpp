@@ -85,6 +85,9 @@ struct alignas(128) page {
     /// than what was out is reported as a double free and dropped, since it may be a ring.
     void collect_remote() noexcept;
 
+    /// Makes the list again of a page without live blocks, whose list a double free has torn.
+    void rebuild_empty() noexcept;
+
     /// Checks the invariants above, as far as the owner may look.
     void audit() const noexcept;
 };

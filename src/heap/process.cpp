@@ -104,8 +104,9 @@ void leave_thread(thread_heap& heap) noexcept {
 void release_page(page& empty) noexcept {
     TARN_ASSERT(empty.out.get() == 0);
     if (empty.accounted != 0) {
-        note_growth(-static_cast<std::int64_t>(empty.accounted) *
-                    static_cast<std::int64_t>(empty.block_bytes.get()));
+        note_growth({.bytes = -static_cast<std::int64_t>(empty.accounted) *
+                              static_cast<std::int64_t>(empty.block_bytes.get()),
+                     .handed_bytes = 0});
         empty.accounted = 0;
     }
     space::run const memory = empty.memory;
@@ -118,10 +119,21 @@ void release_page(page& empty) noexcept {
 }
 
 void put_in_bin(page& partial) noexcept {
-    shared_bin& bin = process.bins[partial.size_class];
+    unsigned const size_class = partial.size_class;
+    int const out = partial.out.get();
     partial.owner.set(nullptr);
     partial.remote.set_binned();
-    process.descriptors.push(bin.pages, partial);
+    process.descriptors.push(process.bins[size_class].pages, partial);
+    // Its last block may have come back before it was known as binned. Or the page is not ours to
+    // look at any more: then this hint is wrong.
+    if (static_cast<int>(partial.remote.load().count()) == out) {
+        hint_at_empty_page(size_class);
+    }
+}
+
+void hint_at_empty_page(unsigned size_class) noexcept {
+    process.bins[size_class].has_empty.store(true, std::memory_order_relaxed);
+    process.bins_have_empty.store(true, std::memory_order_relaxed);
 }
 
 void sweep_bins(sweep_scope scope) noexcept {
@@ -179,34 +191,41 @@ outside_totals measure_outside() noexcept {
     return totals;
 }
 
-void note_growth(std::int64_t bytes) noexcept {
-    // `outside_bytes` is an upper bound: frees count when their page is next looked at. A walk
-    // makes it exact where it promises a new peak. Walks that find none become rarer, so that a
-    // program which frees at random beside its peak does not pay for them.
-    std::int64_t const total =
-        process.outside_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;
-    if (bytes <= 0 || total <= process.next_peak_check.load(std::memory_order_relaxed) ||
-        process.check_running.exchange(true, std::memory_order_acquire)) {
+void note_growth(heap_growth told) noexcept {
+    // outside_bytes is an upper bound: a free counts when its page is next looked at. Only a walk
+    // tells the truth, and a new peak is possible only when the bound exceeds the last one and
+    // enough was handed out since the last walk to get there. Walks that find none become rarer,
+    // so that a program which frees at random beside its peak does not pay for them.
+    std::int64_t const bound =
+        process.outside_bytes.fetch_add(told.bytes, std::memory_order_relaxed) + told.bytes;
+    if (told.handed_bytes <= 0) {
         return;
     }
-    constexpr std::uint32_t futile_max = 5;
-    auto const exact = static_cast<std::int64_t>(measure_outside().bytes);
+    std::int64_t const handed =
+        process.handed_bytes.fetch_add(told.handed_bytes, std::memory_order_relaxed) +
+        told.handed_bytes;
     auto const peak =
         static_cast<std::int64_t>(process.live_peak_bytes.load(std::memory_order_relaxed));
-    std::uint32_t futile = process.futile_checks.load(std::memory_order_relaxed);
+    if (bound <= peak || handed < process.next_walk.load(std::memory_order_relaxed) ||
+        process.walk_running.exchange(true, std::memory_order_acquire)) {
+        return;
+    }
+    constexpr std::uint32_t futile_max = 3;
+    auto const exact = static_cast<std::int64_t>(measure_outside().bytes);
+    std::uint32_t futile = process.futile_walks.load(std::memory_order_relaxed);
     if (exact > peak) {
         process.live_peak_bytes.store(static_cast<std::uint64_t>(exact), std::memory_order_relaxed);
         futile = 0;
     } else {
         futile = std::min(futile + 1, futile_max);
     }
-    process.futile_checks.store(futile, std::memory_order_relaxed);
-    process.outside_bytes.fetch_add(exact - total, std::memory_order_relaxed);
-    std::int64_t const step = std::max(growth_step_bytes, std::max(exact, peak) / 32);
-    process.next_peak_check.store(std::max(exact, peak) + (step << futile) - step / 2,
-                                  std::memory_order_relaxed);
-    // release: pairs with the acquire above; one check at a time.
-    process.check_running.store(false, std::memory_order_release);
+    process.futile_walks.store(futile, std::memory_order_relaxed);
+    std::int64_t const known = std::max(exact, peak);
+    std::int64_t const step = std::max(growth_step_bytes, known / 32) << futile;
+    process.next_walk.store(handed + (known - exact) + step - growth_step_bytes / 2,
+                            std::memory_order_relaxed);
+    // release: pairs with the acquire above; one walk at a time.
+    process.walk_running.store(false, std::memory_order_release);
 }
 
 }  // namespace tarn::impl::heap

@@ -39,16 +39,18 @@ struct process_state {
     std::atomic<bool> bins_have_empty{false};  // in some bin has_empty is set
     std::atomic<std::uint32_t> active_heaps{0};
     std::atomic<bool> orphans{false};  // a forked child has pages of vanished threads
-    std::atomic<std::uint64_t> huge_bytes{0};
+    std::atomic<std::uint32_t> huge_mappings{0};
+    std::atomic<std::uint64_t> huge_bytes{0};  // committed
     std::atomic<std::uint64_t> huge_reserved_bytes{0};
     std::atomic<std::uint64_t> huge_released_bytes{0};
 
-    // Growth of what is outside pages' free lists, told by heaps in steps; see note_growth().
+    // For the peak of what is outside pages' free lists; see note_growth().
     std::atomic<std::int64_t> outside_bytes{0};
-    std::atomic<std::int64_t> next_peak_check{0};
+    std::atomic<std::int64_t> handed_bytes{0};
+    std::atomic<std::int64_t> next_walk{0};  // when handed_bytes has got there
     std::atomic<std::uint64_t> live_peak_bytes{0};
-    std::atomic<std::uint32_t> futile_checks{0};
-    std::atomic<bool> check_running{false};
+    std::atomic<std::uint32_t> futile_walks{0};
+    std::atomic<bool> walk_running{false};
 
     base::ranked_mutex<base::lock_rank::adoption, platform::os> adoption;
     base::ranked_mutex<base::lock_rank::late_heap, platform::os> late;
@@ -106,11 +108,18 @@ void release_page(page& empty) noexcept;
 /// Puts a partly free page, which the caller holds, into its class's bin.
 void put_in_bin(page& partial) noexcept;
 
-/// Called with the growth of allocated bytes since the last call. Finds new peaks.
-void note_growth(std::int64_t bytes) noexcept;
+/// Says that a page of a class, in its bin, has become empty. A hint: may be wrong or too late.
+void hint_at_empty_page(unsigned size_class) noexcept;
 
-/// The statistics of one's own list operations: a page's share of `outside`.
-inline constexpr std::int64_t growth_step_bytes = 64 * KiB;
+/// What heaps tell now and then, for the peak.
+struct heap_growth {
+    std::int64_t bytes;         // outside of pages' free lists, as far as pages were looked at
+    std::int64_t handed_bytes;  // put into allocation lists, gross
+};
+
+void note_growth(heap_growth told) noexcept;
+
+inline constexpr std::int64_t growth_step_bytes = 64 * KiB;  // told at the latest
 
 /// Bytes and blocks outside of all free lists, remote lists deducted: live blocks and those in
 /// threads' allocation lists. A walk over all descriptors.

@@ -88,10 +88,24 @@ public:
         bits_.fetch_or(remote_state::of(hold::binned).bits, std::memory_order_relaxed);
     }
 
-    /// The owner takes the list, also the first time after a page left its bin.
-    [[nodiscard]] remote_state take() noexcept {
+    /// As load(), for an owner that follows the list's links.
+    [[nodiscard]] remote_state look() const noexcept {
         // acquire: pairs with the release in try_push(); makes each ->next of the list visible.
-        // Taking the whole list leaves no compare-exchange on a recycled pointer (no ABA).
+        return {bits_.load(std::memory_order_acquire)};
+    }
+
+    /// The owner takes the list of a word last seen as `seen`, also the first time after the page
+    /// left its bin. False: more was posted, and `seen` is what it is now. The owner writes down
+    /// where the list belongs *before* it asks: a thread that vanishes in fork then loses none.
+    [[nodiscard]] bool try_take(remote_state& seen) noexcept {
+        // Only the owner takes, so an equal word lists the same blocks (no ABA).
+        // acquire: as in look(). release: what was written down comes first.
+        return bits_.compare_exchange_weak(seen.bits, remote_state::of(hold::held).bits,
+                                           std::memory_order_acq_rel, std::memory_order_acquire);
+    }
+
+    /// The same at once, where nobody posts any more or the list is to be dropped.
+    [[nodiscard]] remote_state take() noexcept {
         return {bits_.exchange(remote_state::of(hold::held).bits, std::memory_order_acquire)};
     }
 

@@ -24,7 +24,8 @@ void set_size(page& home, std::size_t bytes) noexcept {
     std::size_t const usable = usable_for(bytes);
     auto const before = static_cast<std::int64_t>(home.block_bytes.get());
     home.block_bytes.set(usable);
-    note_growth(static_cast<std::int64_t>(usable) - before);
+    std::int64_t const growth = static_cast<std::int64_t>(usable) - before;
+    note_growth({.bytes = growth, .handed_bytes = growth});
 }
 
 /// A descriptor for `memory`, entered in the page map. Null: out of memory.
@@ -65,8 +66,9 @@ struct mapping {
     std::size_t bytes = 0;
 };
 
-mapping map_huge(run_request wanted) noexcept {
-    std::size_t const bytes = slices_for(wanted.bytes) * slice_bytes;
+/// A reservation of at least `room` bytes, committed as far as `wanted` needs.
+mapping map_huge(run_request wanted, std::size_t room) noexcept {
+    std::size_t const bytes = slices_for(room) * slice_bytes;
     void* const base = os::reserve(bytes, {.alignment = std::max(wanted.alignment, slice_bytes),
                                            .ceiling = process.options.space.ceiling});
     if (base == nullptr) {
@@ -79,28 +81,44 @@ mapping map_huge(run_request wanted) noexcept {
     return {static_cast<std::byte*>(base), bytes};
 }
 
-void count_huge(std::size_t bytes) noexcept {
-    process.huge_bytes.fetch_add(bytes, std::memory_order_relaxed);
+/// Tells the statistics that a huge block has `now` bytes where it had `before`.
+void count_huge(std::size_t before, std::size_t now) noexcept {
+    process.huge_bytes.fetch_add(now - before, std::memory_order_relaxed);
+    if (now < before) {
+        process.huge_released_bytes.fetch_add(before - now, std::memory_order_relaxed);
+    }
 }
 
-void unmap_huge(std::byte* base, std::size_t bytes) noexcept {
-    os::release(base, bytes);
-    process.huge_bytes.fetch_sub(bytes, std::memory_order_relaxed);
-    process.huge_released_bytes.fetch_add(bytes, std::memory_order_relaxed);
+/// The page of a huge block of `bytes` bytes at the start of `memory`. Null: out of memory.
+page* describe_huge(mapping const& memory, std::size_t bytes) noexcept {
+    page* const home = describe({.base = memory.base}, memory.bytes / slice_bytes, page_kind::huge);
+    if (home != nullptr) {
+        process.huge_mappings.fetch_add(1, std::memory_order_relaxed);
+        process.huge_reserved_bytes.fetch_add(memory.bytes, std::memory_order_relaxed);
+        count_huge(0, usable_for(bytes));
+        set_size(*home, bytes);
+    }
+    return home;
+}
+
+void release_huge(page& home) noexcept {
+    mapping const memory{home.start, home.mapping_bytes};
+    count_huge(home.block_bytes.get(), 0);
+    process.huge_reserved_bytes.fetch_sub(memory.bytes, std::memory_order_relaxed);
+    process.huge_mappings.fetch_sub(1, std::memory_order_relaxed);
+    forget(home);
+    os::release(memory.base, memory.bytes);
 }
 
 run_block allocate_huge(run_request wanted) noexcept {
-    mapping const memory = map_huge(wanted);
+    mapping const memory = map_huge(wanted, wanted.bytes);
     if (memory.base == nullptr) {
         return {};
     }
-    page* const home = describe({.base = memory.base}, memory.bytes / slice_bytes, page_kind::huge);
-    if (home == nullptr) {
+    if (describe_huge(memory, wanted.bytes) == nullptr) {
         os::release(memory.base, memory.bytes);
         return {};
     }
-    count_huge(memory.bytes);
-    set_size(*home, wanted.bytes);
     return {.start = memory.base, .zeroed = true};
 }
 
@@ -121,29 +139,44 @@ run_block allocate_large(run_request wanted) noexcept {
     return {.start = memory.base, .zeroed = memory.zeroed};
 }
 
-/// Gives a huge block a larger mapping and moves its pages there.
-void* move_huge(page& home, std::size_t bytes) noexcept {
-    mapping const target = map_huge({.bytes = bytes, .alignment = slice_bytes});
-    if (target.base == nullptr) {
-        return nullptr;
-    }
-    mapping const source{home.start, home.mapping_bytes};
-    std::size_t const used = home.block_bytes.get();
-    page* const moved =
-        describe({.base = target.base}, target.bytes / slice_bytes, page_kind::huge);
-    if (moved == nullptr ||
-        !os::move_pages(source.base, target.base, std::min(used, usable_for(bytes)))) {
-        if (moved != nullptr) {
-            forget(*moved);
-        }
-        os::release(target.base, target.bytes);
-        return nullptr;
-    }
-    count_huge(target.bytes);
-    set_size(*moved, bytes);
+void release_large(page& home) noexcept {
+    space::run const memory = home.memory;
     forget(home);
-    unmap_huge(source.base, source.bytes);
-    return target.base;
+    process.space.return_run(memory);
+    process.space.purge_due();
+}
+
+bool resize_huge_in_place(page& home, std::size_t bytes) noexcept {
+    std::size_t const before = home.block_bytes.get();
+    std::size_t const after = usable_for(bytes);
+    if (after > home.mapping_bytes || (after > before && !os::commit(home.start, after))) {
+        return false;
+    }
+    if (after < before && !os::decommit(home.start + after, before - after)) {
+        return false;
+    }
+    count_huge(before, after);
+    set_size(home, bytes);
+    return true;
+}
+
+bool resize_large_in_place(page& home, std::size_t bytes) noexcept {
+    std::size_t const slices = slices_for(bytes);
+    std::size_t const before = home.memory.slices;
+    if (slices > before && (slices * slice_bytes >= huge_bytes_min ||
+                            !process.space.extend(home.memory, slices - before))) {
+        return false;
+    }
+    if (slices != before) {
+        bool const entered = pages.resize(home.start, before, slices, &home);
+        process.space.shorten(home.memory, entered ? slices : before);
+        if (!entered) {
+            return false;
+        }
+        home.mapping_bytes = slices * slice_bytes;
+    }
+    set_size(home, bytes);
+    return true;
 }
 
 }  // namespace
@@ -174,65 +207,51 @@ bool deallocate_run(page& home) noexcept {
         return false;
     }
     if (home.kind.load(std::memory_order_relaxed) == page_kind::huge) {
-        mapping const memory{home.start, home.mapping_bytes};
-        forget(home);
-        unmap_huge(memory.base, memory.bytes);
-        return true;
+        release_huge(home);
+    } else {
+        release_large(home);
     }
-    space::run const memory = home.memory;
-    forget(home);
-    process.space.return_run(memory);
-    process.space.purge_due();
     return true;
 }
 
 bool resize_run_in_place(page& home, std::size_t bytes) noexcept {
-    std::size_t const slices = slices_for(bytes);
-    std::size_t const before = home.mapping_bytes / slice_bytes;
-    if (slices == before) {
-        if (home.kind.load(std::memory_order_relaxed) == page_kind::huge &&
-            usable_for(bytes) > home.block_bytes.get() &&
-            !os::commit(home.start, usable_for(bytes))) {
-            return false;
-        }
-        set_size(home, bytes);
-        return true;
-    }
-    if (home.kind.load(std::memory_order_relaxed) == page_kind::huge) {
-        return false;
-    }
-    if (slices > before && (slices * slice_bytes >= huge_bytes_min ||
-                            !process.space.extend(home.memory, slices - before))) {
-        return false;
-    }
-    bool const entered = pages.resize(home.start, before, slices, &home);
-    process.space.shorten(home.memory, entered ? slices : before);
-    if (!entered) {
-        return false;
-    }
-    home.mapping_bytes = slices * slice_bytes;
-    set_size(home, bytes);
-    return true;
+    return home.kind.load(std::memory_order_relaxed) == page_kind::huge
+               ? resize_huge_in_place(home, bytes)
+               : resize_large_in_place(home, bytes);
 }
 
-void* move_run(thread_heap& heap, page& home, std::size_t bytes) noexcept {
+void* move_run(page& home, std::size_t bytes) noexcept {
     std::size_t const used = home.block_bytes.get();
-    if (home.kind.load(std::memory_order_relaxed) == page_kind::huge && bytes >= huge_bytes_min) {
-        return move_huge(home, bytes);
-    }
-    if (used < move_bytes_min || bytes < used) {
+    if (used < move_bytes_min || bytes < used ||
+        process.huge_mappings.load(std::memory_order_relaxed) >= huge_mappings_max) {
         return nullptr;
     }
-    run_block const target = allocate_run(heap, {.bytes = bytes, .alignment = slice_bytes});
-    if (target.start == nullptr) {
+    // What had to move once will grow again: address space to grow into costs nothing.
+    run_request const wanted{.bytes = bytes, .alignment = slice_bytes};
+    mapping target = map_huge(wanted, bytes + bytes / 2);
+    if (target.base == nullptr) {
+        target = map_huge(wanted, bytes);
+    }
+    if (target.base == nullptr) {
         return nullptr;
     }
-    if (!os::move_pages(home.start, target.start, used)) {
-        static_cast<void>(deallocate_run(*pages.find(target.start)));
+    page* const moved = describe_huge(target, bytes);
+    if (moved == nullptr) {
+        os::release(target.base, target.bytes);
         return nullptr;
     }
-    static_cast<void>(deallocate_run(home));
-    return target.start;
+    if (!os::move_pages(home.start, target.base, used)) {
+        release_huge(*moved);
+        return nullptr;
+    }
+    if (home.kind.load(std::memory_order_relaxed) == page_kind::huge) {
+        release_huge(home);
+    } else {
+        // The move cut the arena's mapping in three.
+        static_cast<void>(os::renew(home.start, used));
+        release_large(home);
+    }
+    return target.base;
 }
 
 }  // namespace tarn::impl::heap

@@ -15,7 +15,11 @@
 namespace tarn::impl::heap {
 
 inline constexpr std::size_t huge_bytes_min = 256 * MiB;  // a mapping of its own from here
-inline constexpr std::size_t move_bytes_min = 256 * KiB;  // below, copying is cheaper than remaps
+inline constexpr std::size_t move_bytes_min = 512 * KiB;  // below, copying is cheaper than remaps
+
+/// Beyond, blocks that grow are copied: the system allows a process 65,530 mappings (by default),
+/// and a block in a mapping of its own takes two.
+inline constexpr std::size_t huge_mappings_max = 16 * 1024;
 
 struct run_request {
     std::size_t bytes;      // > 0, at most PTRDIFF_MAX
@@ -35,7 +39,8 @@ struct run_block {
 /// Makes the block `bytes` long without moving it. False: that is not possible.
 [[nodiscard]] bool resize_run_in_place(page& home, std::size_t bytes) noexcept;
 
-/// Moves a block to one of `bytes` bytes. Null: out of memory, and the old block stays.
-[[nodiscard]] void* move_run(thread_heap& heap, page& home, std::size_t bytes) noexcept;
+/// Moves the pages of a block to a mapping of its own, `bytes` bytes long. Null: not worth it, or
+/// not possible, and the old block stays.
+[[nodiscard]] void* move_run(page& home, std::size_t bytes) noexcept;
 
 }  // namespace tarn::impl::heap

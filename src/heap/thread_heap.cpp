@@ -80,10 +80,11 @@ bool thread_heap::take_list(page& from) noexcept {
         count_handed(size_class, from.capacity.get() - from.out.get());
         from.out.set(from.capacity.get());
         from.list_zeroed = false;
-    } else if (remote_state const seen = from.remote.load(); seen.list() != nullptr) {
-        remote_state const taken = from.remote.take();
-        slots_[size_class].head = taken.list();
-        count_handed(size_class, static_cast<int>(taken.count()));
+    } else if (remote_state seen = from.remote.load(); seen.list() != nullptr) {
+        do {
+            slots_[size_class].head = seen.list();
+        } while (!from.remote.try_take(seen));
+        count_handed(size_class, static_cast<int>(seen.count()));
         from.list_zeroed = false;
     } else if (from.capacity.get() < from.reserved) {
         make_blocks(from);
@@ -266,8 +267,7 @@ void thread_heap::page_emptied(page& home) noexcept {
 
 void thread_heap::deallocate_emptied(page& home, void* ptr, void const* caller) noexcept {
     if (home.out.get() < 0) {
-        home.local = static_cast<block*>(ptr)->next;
-        home.out.set(0);
+        home.rebuild_empty();
         host_misuse({.kind = misuse_kind::double_free,
                      .operation = "free",
                      .ptr = ptr,
@@ -291,23 +291,21 @@ void thread_heap::deallocate_found(page& home, void* ptr, void const* caller) no
         host_misuse(event);
         return;
     }
-    if (home.owner.get() != this) {
-        free_elsewhere(home, ptr);
-        return;
-    }
-    if (ptr == home.local) {
+    bool const is_own = home.owner.get() == this;
+    if (ptr == (is_own ? home.local : home.remote.load().list())) {
         event.kind = misuse_kind::double_free;
         event.block = ptr;
         host_misuse(event);
-        return;
-    }
-    if (home.push_local(ptr)) {
+    } else if (!is_own) {
+        free_elsewhere(home, ptr);
+    } else if (home.push_local(ptr)) {
         deallocate_emptied(home, ptr, caller);
     }
 }
 
 /// Frees into a page that is not this heap's: takes an adrift page over, else posts the block.
 void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
+    unsigned const size_class = home.size_class;
     remote_state seen = home.remote.load();
     for (;;) {
         if (seen.how() == hold::adrift) {
@@ -330,8 +328,7 @@ void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
     bump(cross_thread_frees, 1);
     // From here on the page may be gone: its descriptor stays readable, and this is but a hint.
     if (seen.how() == hold::binned && static_cast<int>(seen.count()) + 1 == home.out.get()) {
-        process.bins[home.size_class].has_empty.store(true, std::memory_order_relaxed);
-        process.bins_have_empty.store(true, std::memory_order_relaxed);
+        hint_at_empty_page(size_class);
     }
 }
 
@@ -361,8 +358,7 @@ void thread_heap::leave() noexcept {
     }
     TARN_ASSERT(kept_bytes_ == 0);
     TARN_ASSERT(kept_empty_bytes_ == 0);
-    note_growth(growth_bytes_);
-    growth_bytes_ = 0;
+    tell_growth();
 }
 
 void thread_heap::collect() noexcept {
@@ -400,6 +396,7 @@ void thread_heap::forget() noexcept {
     kept_bytes_ = 0;
     kept_empty_bytes_ = 0;
     growth_bytes_ = 0;
+    handed_bytes_ = 0;
     in_slow_path = false;
 }
 
@@ -407,13 +404,20 @@ void thread_heap::account(page& owned) noexcept {
     std::int64_t const change = owned.out.get() - owned.accounted;
     owned.accounted = owned.out.get();
     growth_bytes_ += change * static_cast<std::int64_t>(owned.block_bytes.get());
-    if (growth_bytes_ >= growth_step_bytes || growth_bytes_ <= -growth_step_bytes) {
-        note_growth(growth_bytes_);
-        growth_bytes_ = 0;
+    if (growth_bytes_ >= growth_step_bytes || growth_bytes_ <= -growth_step_bytes ||
+        handed_bytes_ >= 4 * growth_step_bytes) {
+        tell_growth();
     }
 }
 
+void thread_heap::tell_growth() noexcept {
+    note_growth({.bytes = growth_bytes_, .handed_bytes = handed_bytes_});
+    growth_bytes_ = 0;
+    handed_bytes_ = 0;
+}
+
 void thread_heap::count_handed(unsigned size_class, int blocks) noexcept {
+    handed_bytes_ += blocks * static_cast<std::int64_t>(sizing::class_bytes(size_class));
     bump(handed[size_class], static_cast<std::uint64_t>(static_cast<std::int64_t>(blocks)));
 }
 

@@ -121,12 +121,14 @@ private:
     void free_elsewhere(page& home, void* ptr) noexcept;
     void return_list(unsigned size_class) noexcept;
     void account(page& owned) noexcept;
+    void tell_growth() noexcept;
     void count_handed(unsigned size_class, int blocks) noexcept;
 
     std::array<base::intrusive_list<page>, sizing::class_count> kept_{};  // owned, not current
     std::size_t kept_bytes_ = 0;                                          // of all pages in kept_
     std::size_t kept_empty_bytes_ = 0;  // of those without live blocks
-    std::int64_t growth_bytes_ = 0;     // not yet told to the process
+    std::int64_t growth_bytes_ = 0;     // not yet told to the process, as its heap_growth
+    std::int64_t handed_bytes_ = 0;
 };
 
 /// The heap of the calling thread. Threads that have none yet share one that is empty for ever,

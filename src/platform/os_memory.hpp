@@ -25,6 +25,8 @@ struct placement {
 ///   reserve_zeros  the same, but readable: every byte is 0 and costs no memory
 ///   commit         makes a part of a reservation readable and writable, zero at first
 ///   purge          gives the memory of a committed range back; reads as zero, stays committed
+///   renew          as purge; also makes the range one mapping with its neighbours again, where
+///                  move_pages had cut it off
 ///   decommit       gives memory and commit charge back; the range is reserved again
 ///   release        gives address space back
 ///   advise_huge    asks for huge pages in a range; best effort
@@ -38,6 +40,7 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where) {
     { P::reserve_zeros(bytes) } noexcept -> std::same_as<void*>;
     { P::commit(base, bytes) } noexcept -> std::same_as<bool>;
     { P::purge(base, bytes) } noexcept -> std::same_as<bool>;
+    { P::renew(base, bytes) } noexcept -> std::same_as<bool>;
     { P::decommit(base, bytes) } noexcept -> std::same_as<bool>;
     { P::release(base, bytes) } noexcept;
     { P::advise_huge(base, bytes) } noexcept;

@@ -21,6 +21,7 @@
 #include "platform/fake/fake_os.hpp"
 #include "platform/linux/linux_os.hpp"
 #include "support/build.hpp"
+#include "support/mappings.hpp"
 
 namespace {
 
@@ -225,6 +226,26 @@ TYPED_TEST(os_memory_contract, purged_memory_is_zero_and_writable) {
     EXPECT_TRUE(is_all(base + 3 * page, page, 5));
     std::memset(base + page, 6, 2 * page);
     EXPECT_TRUE(is_all(base + page, 2 * page, 6));
+    TypeParam::release(base, 4 * page);
+}
+
+TYPED_TEST(os_memory_contract, renewed_memory_is_zero_and_whole) {
+    std::size_t const page = TypeParam::page_bytes();
+    std::byte* const base = this->committed(4);
+    std::byte* const target = this->committed(2);
+    std::memset(base, 5, 4 * page);
+    int const before = tarn::test::mapping_count();
+    bool const moved = TypeParam::move_pages(base + page, target, 2 * page);
+    ASSERT_TRUE(TypeParam::renew(base + page, 2 * page));
+    if (moved && before > 0 && !tarn::test::under_asan && !tarn::test::under_tsan) {
+        EXPECT_LE(tarn::test::mapping_count(), before + 1);  // only `target` may stand apart
+    }
+    EXPECT_TRUE(is_all(base, page, 5));
+    EXPECT_TRUE(is_all(base + page, 2 * page, 0));
+    EXPECT_TRUE(is_all(base + 3 * page, page, 5));
+    std::memset(base + page, 6, 2 * page);
+    EXPECT_TRUE(is_all(base + page, 2 * page, 6));
+    TypeParam::release(target, 2 * page);
     TypeParam::release(base, 4 * page);
 }
 

@@ -18,7 +18,7 @@
  * Spin's memory is sequentially consistent: this model says nothing about memory orders. Those are
  * in the code, each with its partner. ThreadSanitizer runs over them in tests/unit/heap
  * (remote_word_test), tests/unit/base (tagged_stack_test) and tests/stress, and sees: release of
- * try_push() with acquire of take(), for the links and contents of posted blocks; release of
+ * try_push() with acquire of look() and try_take(), for the links and contents of posted blocks; release of
  * set_adrift() with acquire of try_claim(), and release of the stack's push() with acquire of its
  * pop(), for the owner's plain fields.
  *
@@ -149,10 +149,17 @@ inline take(p) {
 #else
     TOGETHER {
         load_word(p);
-        if
-        :: seen_how == HELD && seen_list == 0 -> skip
-        :: else -> d_step { load_word(p); set_word(p, HELD, 0, 0) } /* exchange */
-        fi
+        do
+        :: seen_how == HELD && seen_list == 0 -> break
+        :: else ->
+            atomic {
+                if
+                :: WORD_IS(p, seen_how, seen_list, seen_count) -> set_word(p, HELD, 0, 0); break
+                :: else -> load_word(p)
+                fi
+            }
+        od;
+        skip /* spin: no jump from the loop straight into a d_step */
     }
 #endif
 }

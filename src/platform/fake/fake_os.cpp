@@ -218,6 +218,11 @@ bool fake_os::purge(void* base, std::size_t bytes) noexcept {
     return !fails_now() && linux_os::purge(base, bytes);
 }
 
+bool fake_os::renew(void* base, std::size_t bytes) noexcept {
+    check_committed(base, bytes);
+    return !fails_now() && linux_os::renew(base, bytes);
+}
+
 bool fake_os::decommit(void* base, std::size_t bytes) noexcept {
     check_reserved(base, bytes);
     if (fails_now() || !linux_os::decommit(base, bytes)) {

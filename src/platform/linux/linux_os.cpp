@@ -227,6 +227,10 @@ bool linux_os::purge(void* base, std::size_t bytes) noexcept {
     return ::madvise(base, bytes, MADV_DONTNEED) == 0;
 }
 
+bool linux_os::renew(void* base, std::size_t bytes) noexcept {
+    return ::mmap(base, bytes, PROT_READ | PROT_WRITE, reserve_flags | MAP_FIXED, -1, 0) == base;
+}
+
 bool linux_os::decommit(void* base, std::size_t bytes) noexcept {
     void* const mapped = ::mmap(base, bytes, PROT_NONE, reserve_flags | MAP_FIXED, -1, 0);
     if (mapped == MAP_FAILED) {

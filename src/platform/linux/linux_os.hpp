@@ -25,6 +25,7 @@ struct linux_os {
     static void* reserve_zeros(std::size_t bytes) noexcept;
     static bool commit(void* base, std::size_t bytes) noexcept;
     static bool purge(void* base, std::size_t bytes) noexcept;
+    static bool renew(void* base, std::size_t bytes) noexcept;
     static bool decommit(void* base, std::size_t bytes) noexcept;
     static void release(void* base, std::size_t bytes) noexcept;
     static void advise_huge(void* base, std::size_t bytes) noexcept;
