@@ -343,7 +343,8 @@ std::size_t address_space::purge_arena(std::size_t index, purge_scope scope) noe
     std::size_t bytes = 0;
     std::size_t taken = ranges.size();
     std::size_t word = 0;
-    while (taken == ranges.size()) {
+    bool refused = false;  // then what was given back would be found again for ever
+    while (taken == ranges.size() && !refused) {
         arena* in = nullptr;
         {
             base::lock_guard const guard{mutex_};
@@ -355,6 +356,7 @@ std::size_t address_space::purge_arena(std::size_t index, purge_scope scope) noe
             bool const purged =
                 os::purge(in->base + range.first * slice_bytes, range.count * slice_bytes);
             bytes += purged ? range.count * slice_bytes : 0;
+            refused = refused || !purged;
             base::lock_guard const guard{mutex_};
             mark_free_locked(*in, range);
             if (purged) {
