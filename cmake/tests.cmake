@@ -43,12 +43,17 @@ function(tarn_add_gtest name)
         $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow>)
     target_precompile_headers(${name} REUSE_FROM tarn_gtest_pch_${flavour})
     tarn_timeout(timeout ${arg_TIMEOUT})
-    # LABELS is a list in one property: its separators must survive two more evaluations.
-    tarn_labels(labels ${arg_LABELS})
-    string(REPLACE ";" "\\;" labels "${labels}")
     gtest_discover_tests(${name}
         TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-        PROPERTIES TIMEOUT ${timeout} LABELS "${labels}")
+        PROPERTIES TIMEOUT ${timeout})
+    tarn_labels(labels ${arg_LABELS})
+    # Not as a property above: gtest_discover_tests keeps only the first of several labels.
+    set(file "${CMAKE_CURRENT_BINARY_DIR}/${name}_labels.cmake")
+    file(WRITE "${file}" "if(${name}_TESTS)
+    set_tests_properties(\${${name}_TESTS} PROPERTIES LABELS \"${labels}\")
+endif()
+")
+    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES "${file}")
 endfunction()
 
 # tarn_add_program(NAME [FAKE | OVERRIDE | PLAIN] SOURCES file...)

@@ -251,7 +251,9 @@ TEST_P(nth_call_fails, and_the_heap_goes_on) {
     constexpr std::uint64_t calls_max = 20'000;
     // Every call in a plain build; in a slow one every so-many-th after the first hundred.
     std::uint64_t const stride = is_slow ? 7 : 1;
-    std::uint64_t nth = 0;
+    // Under ASan, whose shadow lies low, not from the first call: a page map that had to be small
+    // then reaches no room.
+    std::uint64_t nth = under_asan && GetParam().failures > 1 ? 1 : 0;
     int status = 0;
     while (status == 0 && nth < calls_max) {
         status = run_in_child(child_seconds_max, [&] { return run_with_failure(GetParam(), nth); });
