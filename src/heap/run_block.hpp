@@ -19,7 +19,7 @@ inline constexpr std::size_t move_bytes_min = 512 * KiB;  // below, copying is c
 
 /// Beyond, blocks that grow are copied: the system allows a process 65,530 mappings (by default),
 /// and a block in a mapping of its own takes two.
-inline constexpr std::size_t huge_mappings_max = 16 * 1024;
+inline constexpr std::size_t huge_mappings_max = std::size_t{16} * 1024;
 
 struct run_request {
     std::size_t bytes;      // > 0, at most PTRDIFF_MAX

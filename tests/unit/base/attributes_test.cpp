@@ -10,7 +10,7 @@ TARN_HOT int hot(int value) { return value + 1; }
 TARN_COLD int cold(int value) { return value + 2; }
 
 struct holder {
-    TARN_NOINLINE int apart(int value) const { return value + base; }
+    [[nodiscard]] TARN_NOINLINE int apart(int value) const { return value + base; }
 
     int base = 3;
 };

@@ -22,7 +22,7 @@ static_assert(divide_up(highest, std::uint64_t{2}) == std::uint64_t{1} << 63);
 static_assert(divide_up(0U, 7U) == 0);
 
 TEST(bits, alignment_agrees_with_division) {
-    for (std::size_t alignment = 1; alignment <= 64 * 1024; alignment *= 2) {
+    for (std::size_t alignment = 1; alignment <= std::size_t{64} * 1024; alignment *= 2) {
         for (std::size_t value = 0; value < 3 * alignment && value < 5000; ++value) {
             EXPECT_EQ(align_up(value, alignment), (value + alignment - 1) / alignment * alignment);
             EXPECT_EQ(align_down(value, alignment), value / alignment * alignment);

@@ -98,9 +98,11 @@ TEST(ranked_mutex, sleeps_and_is_woken) {
     counting_futex::waits = 0;
     counting_futex::wakes = 0;
     std::atomic<int> done{0};
+    constexpr int count = 3;
     std::vector<std::thread> sleepers;
+    sleepers.reserve(count);
     lock.lock();
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < count; ++i) {
         sleepers.emplace_back([&] {
             lock_guard const guard{lock};
             done.fetch_add(1, std::memory_order_relaxed);

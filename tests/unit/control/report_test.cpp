@@ -10,9 +10,11 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <system_error>
 
 #include "base/bits.hpp"
 #include "base/text.hpp"
@@ -91,7 +93,11 @@ protected:
         folder_ = pattern;
     }
 
-    void TearDown() override { EXPECT_EQ(std::system(("rm -r " + folder_).c_str()), 0); }
+    void TearDown() override {
+        std::error_code error;
+        std::filesystem::remove_all(folder_, error);
+        EXPECT_FALSE(error);
+    }
 
     static std::string read(std::string const& path) {
         std::ostringstream all;
@@ -134,6 +140,7 @@ outcome handle(std::string const& options_text, misuse const& event) {
     EXPECT_GE(file, 0);
     int const status = tarn::test::run_in_child(20, [&] {
         ::dup2(file, 5);
+        // NOLINTNEXTLINE(concurrency-mt-unsafe): the child has one thread
         ::setenv("TARN_OPTIONS", options_text.c_str(), 1);
         load_options();
         return static_cast<int>(handle_misuse(event));

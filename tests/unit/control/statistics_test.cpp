@@ -119,6 +119,7 @@ TEST(statistics, tell_who_holds_free_memory) {
 TEST(statistics, count_threads_and_what_they_free_for_others) {
     statistics const before = collect_statistics();
     std::vector<void*> blocks;
+    blocks.reserve(100);
     for (int i = 0; i < 100; ++i) {
         blocks.push_back(tarn_malloc(500));
     }
@@ -229,6 +230,7 @@ TEST(statistics, report_fits_with_the_largest_numbers) {
 TEST(statistics, are_collected_while_threads_allocate) {
     std::atomic<bool> stop{false};
     std::vector<std::thread> workers;
+    workers.reserve(2);
     for (int worker = 0; worker < 2; ++worker) {
         workers.emplace_back([&stop, worker] {
             std::vector<void*> mine;

@@ -33,6 +33,8 @@ heap_options host_options() noexcept {
     base::set_fatal_writer([](char const* text, unsigned long bytes) noexcept {
         platform::os::write_all(2, text, bytes);
     });
+    EXPECT_TRUE(platform::install_thread_exit_hook(
+        [](void* heap) { leave_thread(*static_cast<thread_heap*>(heap)); }));
     return {};
 }
 
@@ -42,8 +44,6 @@ void host_started() noexcept {
     void* const probe = this_thread->allocate(24);
     EXPECT_NE(probe, nullptr);
     this_thread->deallocate(probe);
-    EXPECT_TRUE(platform::install_thread_exit_hook(
-        [](void* heap) { leave_thread(*static_cast<thread_heap*>(heap)); }));
 }
 
 misuse_verdict host_misuse(misuse const& event) noexcept {

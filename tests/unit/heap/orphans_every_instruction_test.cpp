@@ -343,7 +343,7 @@ TEST_F(cut_off, malloc_that_leaves_a_full_page_and_takes_a_fresh_one) {
 }
 
 TEST_F(cut_off, malloc_that_takes_a_kept_page) {
-    keep_live(allocate(*heap(), big_bytes, 2 * big_blocks));
+    keep_live(allocate(*heap(), big_bytes, std::size_t{2} * big_blocks));
     heap()->deallocate(take_live(0));  // claims the first page
     third()->deallocate(take_live(0));
     void* block = nullptr;
@@ -371,7 +371,7 @@ TEST_F(cut_off, free_here) {
 }
 
 TEST_F(cut_off, free_of_the_last_block_of_a_kept_page) {
-    keep_live(allocate(*heap(), big_bytes, 3 * big_blocks));
+    keep_live(allocate(*heap(), big_bytes, std::size_t{3} * big_blocks));
     for (int i = 0; i < 2 * big_blocks - 1; ++i) {
         heap()->deallocate(take_live(0));
     }
@@ -414,7 +414,7 @@ TEST_F(cut_off, a_thread_that_ends) {
 }
 
 TEST_F(cut_off, a_heap_that_collects) {
-    keep_live(allocate(*heap(), big_bytes, 3 * big_blocks));
+    keep_live(allocate(*heap(), big_bytes, std::size_t{3} * big_blocks));
     heap()->deallocate(take_live(0));
     for (int i = 0; i < big_blocks - 1; ++i) {
         third()->deallocate(take_live(0));  // the first page is empty when it is looked at

@@ -433,6 +433,7 @@ TEST_F(adoption, of_real_threads_loses_a_block_each_at_most) {
     std::uint64_t const forks = tarn::test::scaled(100);
     std::atomic<bool> stop{false};
     std::vector<std::thread> workers;
+    workers.reserve(threads);
     for (int worker = 0; worker < threads; ++worker) {
         workers.emplace_back([&stop] {
             std::array<void*, 64> mine{};
@@ -467,7 +468,7 @@ TEST_F(adoption, of_real_threads_loses_a_block_each_at_most) {
             for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
                 outside -= survivor().listed(size_class);
             }
-            return sound && outside <= threads * (64 + 1) ? 0 : 1;
+            return sound && outside <= std::uint64_t{threads} * (64 + 1) ? 0 : 1;
         });
         fork_in_parent();
         failures += tarn::test::wait_for(child) == 0 ? 0 : 1;

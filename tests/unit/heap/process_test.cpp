@@ -36,6 +36,7 @@ TEST(process_start, is_done_once_by_threads_at_once) {
     std::atomic<int> ready{0};
     std::atomic<int> failed{0};
     std::vector<std::thread> starters;
+    starters.reserve(threads);
     for (int i = 0; i < threads; ++i) {
         starters.emplace_back([&] {
             ready.fetch_add(1);
@@ -165,7 +166,7 @@ TEST_F(bins, give_empty_pages_back_in_a_sweep_and_keep_the_others) {
     for (void* const block : kept) {
         EXPECT_EQ(home_of(block).remote.load().how(), hold::binned);
     }
-    std::vector<void*> more = allocate(*other, big_bytes, 4 * (big_blocks - 1));
+    std::vector<void*> more = allocate(*other, big_bytes, std::size_t{4} * (big_blocks - 1));
     EXPECT_EQ(used_slices(), 4U);
     free_all(*other, more);
     free_all(*other, kept);

@@ -181,6 +181,7 @@ TEST(remote_word, has_one_owner_at_a_time) {
     std::uint64_t owned = 0;  // not atomic: TSan sees two owners, or a hand-over without order
     std::atomic<std::uint64_t> claims{0};
     std::vector<std::thread> threads;
+    threads.reserve(contenders);
     for (int contender = 0; contender < contenders; ++contender) {
         threads.emplace_back([&] {
             for (std::uint64_t round = 0; round < rounds; ++round) {

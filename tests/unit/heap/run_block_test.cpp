@@ -289,7 +289,7 @@ TEST_F(run_blocks, that_are_huge_change_their_size_where_they_lie) {
 
 TEST_F(run_blocks, have_room_once_they_moved) {
     std::byte* const block = take(8 * MiB);
-    std::byte* const moved = static_cast<std::byte*>(move_run(home_of(block), 16 * MiB));
+    auto* const moved = static_cast<std::byte*>(move_run(home_of(block), 16 * MiB));
     if (moved == nullptr) {
         free_run(block);
         GTEST_SKIP() << "pages can't be moved here";

@@ -75,7 +75,7 @@ TEST_F(thread_heaps, fill_a_page_in_rising_order_and_touch_it_as_it_is_used) {
     void* const first = heap->allocate(16);
     page& home = home_of(first);
     EXPECT_EQ(home.capacity.get(), 256);  // 4 KiB
-    std::byte* last = static_cast<std::byte*>(first);
+    auto* last = static_cast<std::byte*>(first);
     std::vector<void*> blocks{first};
     for (std::size_t i = 1; i < sizing::class_blocks(1); ++i) {
         blocks.push_back(heap->allocate(16));
@@ -111,14 +111,14 @@ TEST_F(thread_heaps, do_not_hand_out_what_was_freed_before_the_list_ran_dry) {
 
 TEST_F(thread_heaps, keep_one_empty_page_a_class_within_a_cap) {
     scoped_heap heap;
-    std::vector<void*> blocks = allocate(*heap, big_bytes, 5 * big_blocks);
+    std::vector<void*> blocks = allocate(*heap, big_bytes, std::size_t{5} * big_blocks);
     EXPECT_EQ(used_slices(), 5U);
     // Pages that were left full are claimed back by the first free into each.
     free_all(*heap, blocks);
     heap->audit();
     EXPECT_LE(used_slices(), 2U);  // the current one and one kept
     process.options.thread_empty_bytes = 0;
-    blocks = allocate(*heap, big_bytes, 5 * big_blocks);
+    blocks = allocate(*heap, big_bytes, std::size_t{5} * big_blocks);
     free_all(*heap, blocks);
     EXPECT_LE(used_slices(), 1U);
 }
@@ -231,7 +231,7 @@ TEST_F(thread_heaps, put_blocks_that_were_listed_back_before_they_leave) {
 TEST_F(thread_heaps, part_with_pages_beyond_their_cap_when_there_are_others) {
     process.options.thread_cache_bytes = 4 * sizing::slice_bytes;
     scoped_heap owner;
-    std::vector<void*> blocks = allocate(*owner, big_bytes, 20 * big_blocks);
+    std::vector<void*> blocks = allocate(*owner, big_bytes, std::size_t{20} * big_blocks);
     auto const free_one_in_each = [&](std::size_t which) {
         for (std::size_t first = 0; first < blocks.size(); first += big_blocks) {
             owner->deallocate(blocks[first + which]);
@@ -270,7 +270,7 @@ TEST_F(thread_heaps, holds_little_when_parked_beside_others) {
     process.options.thread_cache_bytes = 4 * sizing::slice_bytes;
     scoped_heap other;
     scoped_heap owner;
-    std::vector<void*> blocks = allocate(*owner, big_bytes, 40 * big_blocks);
+    std::vector<void*> blocks = allocate(*owner, big_bytes, std::size_t{40} * big_blocks);
     for (std::size_t i = 0; i < blocks.size(); ++i) {  // one block of each page stays
         if (i % big_blocks != 0) {
             owner->deallocate(blocks[i]);
@@ -317,7 +317,7 @@ TEST_F(thread_heaps, give_zeroed_memory_also_where_blocks_were_used) {
 TEST_F(thread_heaps, collect_what_others_emptied) {
     scoped_heap owner;
     scoped_heap other;
-    std::vector<void*> blocks = allocate(*owner, big_bytes, 4 * big_blocks);
+    std::vector<void*> blocks = allocate(*owner, big_bytes, std::size_t{4} * big_blocks);
     for (std::size_t first = 0; first < blocks.size(); first += big_blocks) {
         owner->deallocate(blocks[first]);  // claims each page
         blocks[first] = nullptr;

@@ -141,6 +141,7 @@ TEST_F(fake_os_switches, counts_concurrent_commits_once) {
     auto* const base = static_cast<std::byte*>(fake_os::reserve(pages * page, {}));
     ASSERT_NE(base, nullptr);
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int i = 0; i < 4; ++i) {
         threads.emplace_back([base] {
             for (std::size_t at = 0; at < pages; ++at) {

@@ -158,7 +158,7 @@ TEST(linux_os, environment_is_found_without_libc) {
     ASSERT_NE(linux_os::initial_environment(), nullptr);
     // As before libc's start: environ is null, and the stack at process entry has to do.
     EXPECT_EQ(status_in_child([] {
-                  char const* const path = std::getenv("PATH");
+                  char const* const path = tarn::test::environment("PATH");
                   std::string const expected = path == nullptr ? "" : std::string{"PATH="} + path;
                   environ = nullptr;
                   char** const found = linux_os::initial_environment();

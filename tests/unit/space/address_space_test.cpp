@@ -362,6 +362,7 @@ TEST_F(address_space, serves_threads_at_once) {
     constexpr int threads = 4;
     constexpr int rounds = 400;
     std::vector<std::thread> workers;
+    workers.reserve(threads);
     for (int worker = 0; worker < threads; ++worker) {
         workers.emplace_back([this, worker] {
             std::mt19937_64 random{static_cast<std::uint64_t>(worker)};

@@ -143,6 +143,7 @@ TEST_F(record_table, serves_threads_at_once) {
     constexpr int rounds = 300;
     constexpr std::size_t held = 40;
     std::vector<std::thread> workers;
+    workers.reserve(threads);
     std::atomic<int> clashes{0};
     for (int worker = 0; worker < threads; ++worker) {
         workers.emplace_back([&] {

@@ -9,7 +9,6 @@
 
 namespace {
 
-using tarn::impl::space::slice_range;
 using tarn::impl::space::slice_set;
 
 constexpr std::size_t slices = 200;  // ends inside a word
