@@ -38,10 +38,11 @@ struct misuse {
 
 enum class misuse_verdict : std::uint8_t { ignore, forward_to_libc };
 
-/// Called once, by the first thread that allocates, before anything else. Must not allocate.
+/// Called by the first thread that allocates, before any thread has a heap; again if the system
+/// then refuses memory. The place for the thread exit hook. Must not allocate.
 heap_options host_options() noexcept;
 
-/// Called once, when allocation works: the place to install hooks.
+/// Called once, when allocation works: the place for hooks that allocate.
 void host_started() noexcept;
 
 /// Reports a misuse; may not return.

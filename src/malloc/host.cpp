@@ -38,6 +38,10 @@ void thread_exits(void* /*heap*/) {
 heap_options host_options() noexcept {
     base::set_fatal_writer(&write_fatal);
     control::load_options();
+    // Without it the pages of finished threads stay theirs until the process ends.
+    if (!platform::install_thread_exit_hook(&thread_exits)) {
+        control::write_report("tarn: no slot left for a thread exit hook\n");
+    }
     control::options const& from = control::current_options();
     heap_options result;
     result.space.arena_bytes = from.arena_bytes;
@@ -50,14 +54,12 @@ heap_options host_options() noexcept {
 }
 
 void host_started() noexcept {
-    // Without an exit hook the pages of finished threads stay theirs until the process ends;
-    // without fork hooks a child of a threaded parent may find a lock taken. Both are one slot of
-    // a table in libc, refused only when a program has used up all of them.
-    if (!platform::install_thread_exit_hook(&thread_exits) ||
-        !platform::install_fork_hooks({.prepare = [] { prepare_fork(); },
+    // Without them a child of a threaded parent may find a lock taken. Refused only when libc's
+    // table is full.
+    if (!platform::install_fork_hooks({.prepare = [] { prepare_fork(); },
                                        .parent = [] { fork_in_parent(); },
                                        .child = [] { fork_in_child(); }})) {
-        control::write_report("tarn: no slot left for thread exit or fork hooks\n");
+        control::write_report("tarn: no slot left for fork hooks\n");
     }
 }
 

@@ -7,7 +7,8 @@
 namespace tarn::impl::platform {
 
 /// Calls `hook(value)` when a thread that armed it ends, after the thread's own destructors of
-/// thread_local objects. The hook may run again if the thread arms it again meanwhile.
+/// thread_local objects. The hook may run again if the thread arms it again meanwhile. The first
+/// hook stays; no thread may arm it at the same time.
 bool install_thread_exit_hook(void (*hook)(void* value)) noexcept;
 
 /// Arms the hook for the calling thread. May allocate: the caller's malloc must already serve.

@@ -7,12 +7,12 @@ namespace tarn::impl::platform {
 namespace {
 
 constinit pthread_key_t exit_key = 0;
-constinit bool exit_key_made = false;  // written once, before the first thread can arm it
+constinit bool exit_key_made = false;  // before any thread arms it
 
 }  // namespace
 
 bool install_thread_exit_hook(void (*hook)(void* value)) noexcept {
-    exit_key_made = ::pthread_key_create(&exit_key, hook) == 0;
+    exit_key_made = exit_key_made || ::pthread_key_create(&exit_key, hook) == 0;
     return exit_key_made;
 }
 
