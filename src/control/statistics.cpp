@@ -28,7 +28,10 @@ void add_page(statistics& to, heap::page const& each) noexcept {
     std::int64_t const posted = is_small ? static_cast<std::int64_t>(remote.count()) : 0;
     auto const live =
         static_cast<std::uint64_t>(std::max<std::int64_t>(each.out.get() - posted, 0));
-    class_statistics& of_class = to.classes[is_small ? each.size_class : 0];
+    // Not the page's own size_class: the descriptor may be about to serve another page.
+    unsigned const size_class =
+        is_small && bytes <= sizing::small_max ? sizing::class_of(bytes) : 0;
+    class_statistics& of_class = to.classes[size_class];
     of_class.live_blocks += live;
     of_class.live_bytes += live * bytes;
     if (is_small) {
