@@ -284,7 +284,7 @@ TEST_F(thread_heaps, holds_little_when_parked_beside_others) {
     EXPECT_LE(owned, 4 + 1 + 1);  // the cap, the current page, one in the hands of keep()
     // The rest serves others without new memory.
     std::size_t const before = used_slices();
-    std::vector<void*> served = allocate(*other, big_bytes, 30 * (big_blocks - 1));
+    std::vector<void*> served = allocate(*other, big_bytes, std::size_t{30} * (big_blocks - 1));
     EXPECT_EQ(used_slices(), before);
     free_all(*other, served);
     for (void* const block : blocks) {
