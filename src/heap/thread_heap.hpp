@@ -167,11 +167,15 @@ TARN_COLD void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noex
 
 TARN_HOT thread_heap::slot& thread_heap::linear_slot(std::size_t bytes) noexcept {
     // slots_[(bytes + 15) / 16], also slot 0 for 0 bytes: the heap is aligned to more than 16.
-    std::uintptr_t at =
-        base::align_down(base::address_of(this) + bytes + sizing::quantum - 1, sizing::quantum);
 #if defined(__x86_64__)
-    __asm__("" : "+d"(at));  // leaves rax to the result: one move less, which GCC 12 misses
+    // One instruction where Clang 14 makes two, and in rdx, which leaves rax to the result: a move
+    // less in GCC 12.
+    std::uintptr_t at = 0;
+    __asm__("leaq %c3(%1,%2), %0" : "=d"(at) : "r"(this), "r"(bytes), "i"(sizing::quantum - 1));
+#else
+    std::uintptr_t at = base::address_of(this) + bytes + sizing::quantum - 1;
 #endif
+    at = base::align_down(at, sizing::quantum);
     return *reinterpret_cast<slot*>(base::pointer_to(at));
 }
 
