@@ -263,7 +263,7 @@ void test_new_expressions() {
         size_t const count = opaque_size(std::numeric_limits<size_t>::max() / 2);
         auto const* const never = opaque(new double[count]);
         TARN_EXPECT(never == nullptr);  // not reached
-    } catch (std::bad_alloc const&) {  // GCC: its child, bad_array_new_length
+    } catch (std::bad_alloc const&) {   // GCC: its child, bad_array_new_length
         ++handler_calls;
     }
 }
