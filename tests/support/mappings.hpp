@@ -1,6 +1,9 @@
 // support/mappings.hpp - what the kernel says about this process's mappings.
 #pragma once
 
+#include <sys/mman.h>
+
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -35,6 +38,19 @@ inline std::string mapping_flags(void const* address) {
         }
     }
     return {};
+}
+
+/// Whether mapping_flags() tells what is left out of core dumps. Emulated systems ignore the call.
+inline bool dump_flags_are_told() {
+    std::size_t const bytes = std::size_t{64} << 10;
+    void* const probe = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (probe == MAP_FAILED) {
+        return false;
+    }
+    ::madvise(probe, bytes, MADV_DONTDUMP);
+    bool const told = mapping_flags(probe).find(" dd") != std::string::npos;
+    ::munmap(probe, bytes);
+    return told;
 }
 
 }  // namespace tarn::test
