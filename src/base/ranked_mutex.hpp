@@ -4,15 +4,18 @@
 // Always     a thread takes locks in rising rank; checked builds (level >= 1) stop at the first
 //            acquisition out of order, so a deadlock is found without being met.
 // Fork       lock() before fork and unlock() in parent and child is allowed: the word carries no
-//            thread identity.
+//            thread identity. Between them the forking thread is lock_holder, and passes: other
+//            libraries' fork handlers may allocate.
 // Cost       uncontended: one atomic exchange to lock, one to unlock. Contended: spins briefly,
 //            then sleeps in Futex::wait. Three states as in U. Drepper, "Futexes are tricky".
 #pragma once
 
 #include <atomic>
+#include <cerrno>
 #include <concepts>
 #include <cstdint>
 
+#include "base/attributes.hpp"
 #include "base/check.hpp"
 #include "base/thread_annotations.hpp"
 
@@ -39,7 +42,7 @@ concept futex = requires(std::atomic<std::uint32_t>& word, std::uint32_t expecte
 // initial-exec for held_ranks: touching it must never call the loader, which may allocate - and so
 // come back here.
 #if TARN_CHECK_LEVEL >= 1
-#ifdef TARN_TLS_MODEL_DYNAMIC
+#if defined(TARN_TLS_MODEL_DYNAMIC) && TARN_TLS_MODEL_DYNAMIC
 #define TARN_RANKS_MODEL
 #else
 #define TARN_RANKS_MODEL __attribute__((tls_model("initial-exec")))
@@ -49,6 +52,9 @@ concept futex = requires(std::atomic<std::uint32_t>& word, std::uint32_t expecte
 inline thread_local constinit std::uint64_t held_ranks TARN_RANKS_MODEL = 0;
 #endif
 
+/// The thread that holds every lock for a fork, known by the address of its errno; null: none.
+TARN_HIDDEN inline constinit std::atomic<int const*> lock_holder{nullptr};
+
 template <lock_rank Rank, futex Futex>
 class TARN_CAPABILITY("mutex") ranked_mutex {
 public:
@@ -57,6 +63,9 @@ public:
     ranked_mutex& operator=(ranked_mutex const&) = delete;
 
     void lock() noexcept TARN_ACQUIRE() {
+        if (is_held_for_fork()) [[unlikely]] {
+            return;
+        }
         note_taken();
         std::uint32_t expected = state_free;
         // acquire: pairs with the release in unlock().
@@ -67,6 +76,9 @@ public:
     }
 
     void unlock() noexcept TARN_RELEASE() {
+        if (is_held_for_fork()) [[unlikely]] {
+            return;
+        }
         note_given();
         // release: pairs with the acquire in lock() and lock_slow().
         if (word_.exchange(state_free, std::memory_order_release) == state_waited) [[unlikely]] {
@@ -79,6 +91,12 @@ private:
     static constexpr std::uint32_t state_held = 1;
     static constexpr std::uint32_t state_waited = 2;
     static constexpr int spins_max = 64;
+
+    static bool is_held_for_fork() noexcept {
+        // relaxed: equal only to what this thread itself has stored.
+        int const* const holder = lock_holder.load(std::memory_order_relaxed);
+        return holder != nullptr && holder == &errno;
+    }
 
     TARN_COLD void lock_slow() noexcept {
         for (int spin = 0; spin < spins_max; ++spin) {

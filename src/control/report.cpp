@@ -1,5 +1,6 @@
 #include "control/report.hpp"
 
+#include <csignal>
 #include <cstdlib>
 
 #include "platform/os.hpp"
@@ -63,7 +64,8 @@ void describe_misuse(heap::misuse const& event, base::text_sink& to) noexcept {
             to << event.element_bytes << " bytes asked of " << event.operation;
             break;
         case heap::misuse_kind::reentry:
-            to << event.operation << " entered inside an allocation, from a signal handler";
+            to << event.operation
+               << " entered inside an allocation, from a signal handler or a wrapped system call";
             break;
     }
     if (event.caller != nullptr) {
@@ -85,6 +87,9 @@ heap::misuse_verdict handle_misuse(heap::misuse const& event) noexcept {
         event.kind == heap::misuse_kind::reentry ||
         (action == misuse_action::abort && event.kind != heap::misuse_kind::size_overflow);
     if (is_fatal) {
+        if (event.kind == heap::misuse_kind::reentry) {
+            std::signal(SIGABRT, SIG_DFL);  // a handler that allocates would come here for ever
+        }
         std::abort();
     }
     return action == misuse_action::forward && event.kind == heap::misuse_kind::foreign_pointer

@@ -28,7 +28,11 @@ public:
         }
     }
 
-    ~slow_path() { heap_.in_slow_path = false; }
+    ~slow_path() {
+        heap_.in_slow_path = false;
+        // Not sooner: whoever wraps clock_gettime or madvise may allocate there.
+        process.space.purge_if_asked();
+    }
 
     slow_path(slow_path const&) = delete;
     slow_path& operator=(slow_path const&) = delete;
@@ -110,6 +114,7 @@ void free_block(thread_heap& heap, void* ptr, char const* operation, void const*
     if (home->kind.load(std::memory_order_relaxed) == page_kind::small) {
         heap.deallocate_found(*home, ptr, caller);
     } else if (!deallocate_run(*home)) {
+        heap.in_slow_path = false;  // nothing is half done
         host_misuse({.kind = misuse_kind::double_free,
                      .operation = operation,
                      .ptr = ptr,

@@ -1,6 +1,7 @@
 #include "heap/orphans.hpp"
 
 #include <array>
+#include <cerrno>
 
 #include "heap/process.hpp"
 
@@ -173,9 +174,11 @@ void prepare_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS {
     process.space.lock_for_fork();
     process.heaps.lock_for_fork();
     process.descriptors.lock_for_fork();
+    base::lock_holder.store(&errno, std::memory_order_relaxed);
 }
 
 void fork_in_parent() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS {
+    base::lock_holder.store(nullptr, std::memory_order_relaxed);
     process.descriptors.unlock_after_fork();
     process.heaps.unlock_after_fork();
     process.space.unlock_after_fork();

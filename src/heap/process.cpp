@@ -95,10 +95,10 @@ void leave_thread(thread_heap& heap) noexcept {
         adopt_orphans();
     }
     heap.leave();
+    process.space.purge_due();  // while the heap still counts as active: a fork may come meanwhile
     heap.phase.store(heap_phase::unused, std::memory_order_relaxed);
     process.active_heaps.fetch_sub(1, std::memory_order_relaxed);
     process.heaps.push(process.idle_heaps, heap);
-    process.space.purge_due();
 }
 
 void release_page(page& empty) noexcept {
@@ -115,7 +115,7 @@ void release_page(page& empty) noexcept {
     pages.clear(memory.base, memory.slices);
     process.descriptors.deallocate(empty);
     process.space.return_run(memory);
-    process.space.purge_due();
+    process.space.ask_for_purge();
 }
 
 void put_in_bin(page& partial) noexcept {
@@ -204,13 +204,21 @@ void note_growth(heap_growth told) noexcept {
     std::int64_t const handed =
         process.handed_bytes.fetch_add(told.handed_bytes, std::memory_order_relaxed) +
         told.handed_bytes;
-    auto const peak =
-        static_cast<std::int64_t>(process.live_peak_bytes.load(std::memory_order_relaxed));
-    if (bound <= peak || handed < process.next_walk.load(std::memory_order_relaxed) ||
-        process.walk_running.exchange(true, std::memory_order_acquire)) {
+    auto const is_due = [bound, handed] {
+        auto const peak =
+            static_cast<std::int64_t>(process.live_peak_bytes.load(std::memory_order_relaxed));
+        return bound > peak && handed >= process.next_walk.load(std::memory_order_relaxed);
+    };
+    if (!is_due() || process.walk_running.exchange(true, std::memory_order_acquire)) {
+        return;
+    }
+    if (!is_due()) {  // somebody else's walk has just ended
+        process.walk_running.store(false, std::memory_order_release);
         return;
     }
     constexpr std::uint32_t futile_max = 3;
+    auto const peak =
+        static_cast<std::int64_t>(process.live_peak_bytes.load(std::memory_order_relaxed));
     auto const exact = static_cast<std::int64_t>(measure_outside().bytes);
     std::uint32_t futile = process.futile_walks.load(std::memory_order_relaxed);
     if (exact > peak) {

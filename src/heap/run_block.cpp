@@ -66,15 +66,14 @@ struct mapping {
     std::size_t bytes = 0;
 };
 
-/// A reservation of at least `room` bytes, committed as far as `wanted` needs.
-mapping map_huge(run_request wanted, std::size_t room) noexcept {
-    std::size_t const bytes = slices_for(room) * slice_bytes;
+mapping map_huge(run_request wanted) noexcept {
+    std::size_t const bytes = slices_for(wanted.bytes) * slice_bytes;
     void* const base = os::reserve(bytes, {.alignment = std::max(wanted.alignment, slice_bytes),
                                            .ceiling = process.options.space.ceiling});
     if (base == nullptr) {
         return {};
     }
-    if (!os::commit(base, usable_for(wanted.bytes))) {
+    if (!os::commit(base, bytes)) {
         os::release(base, bytes);
         return {};
     }
@@ -111,7 +110,7 @@ void release_huge(page& home) noexcept {
 }
 
 run_block allocate_huge(run_request wanted) noexcept {
-    mapping const memory = map_huge(wanted, wanted.bytes);
+    mapping const memory = map_huge(wanted);
     if (memory.base == nullptr) {
         return {};
     }
@@ -125,7 +124,7 @@ run_block allocate_huge(run_request wanted) noexcept {
 run_block allocate_large(run_request wanted) noexcept {
     std::size_t const slices = slices_for(wanted.bytes);
     std::size_t const alignment = std::max<std::size_t>(wanted.alignment / slice_bytes, 1);
-    process.space.purge_due();
+    process.space.ask_for_purge();
     space::run const memory = process.space.acquire(slices, alignment);
     if (memory.base == nullptr) {
         return {};
@@ -143,16 +142,14 @@ void release_large(page& home) noexcept {
     space::run const memory = home.memory;
     forget(home);
     process.space.return_run(memory);
-    process.space.purge_due();
+    process.space.ask_for_purge();
 }
 
 bool resize_huge_in_place(page& home, std::size_t bytes) noexcept {
     std::size_t const before = home.block_bytes.get();
     std::size_t const after = usable_for(bytes);
-    if (after > home.mapping_bytes || (after > before && !os::commit(home.start, after))) {
-        return false;
-    }
-    if (after < before && !os::decommit(home.start + after, before - after)) {
+    if (after > home.mapping_bytes ||
+        (after < before && !os::purge(home.start + after, before - after))) {
         return false;
     }
     count_huge(before, after);
@@ -226,11 +223,10 @@ void* move_run(page& home, std::size_t bytes) noexcept {
         process.huge_mappings.load(std::memory_order_relaxed) >= huge_mappings_max) {
         return nullptr;
     }
-    // What had to move once will grow again: address space to grow into costs nothing.
-    run_request const wanted{.bytes = bytes, .alignment = slice_bytes};
-    mapping target = map_huge(wanted, bytes + bytes / 2);
+    // What had to move once will grow again: room that nobody has touched costs nothing.
+    mapping target = map_huge({.bytes = bytes + bytes / 2, .alignment = slice_bytes});
     if (target.base == nullptr) {
-        target = map_huge(wanted, bytes);
+        target = map_huge({.bytes = bytes, .alignment = slice_bytes});
     }
     if (target.base == nullptr) {
         return nullptr;
@@ -240,7 +236,7 @@ void* move_run(page& home, std::size_t bytes) noexcept {
         os::release(target.base, target.bytes);
         return nullptr;
     }
-    if (!os::move_pages(home.start, target.base, used)) {
+    if (!os::move_pages(home.start, target.base, used, target.bytes)) {
         release_huge(*moved);
         return nullptr;
     }

@@ -1,7 +1,7 @@
 // heap/run_block.hpp - blocks above sizing::small_max: a run of slices or a mapping each.
 //
 // Threads    any; a block is changed only by whoever holds it
-// Always     one descriptor per block, entered in the page map for every slice of it; owner is
+// Always     one descriptor per block, entered in the page map for the whole of it; owner is
 //            nobody, so that every free takes the slow path
 // Cost       a lock and a store per slice; from huge_bytes_min a few system calls. Growth in place
 //            where the neighbouring slices are free, else by moving pages, not bytes.
@@ -18,8 +18,8 @@ inline constexpr std::size_t huge_bytes_min = 256 * MiB;  // a mapping of its ow
 inline constexpr std::size_t move_bytes_min = 512 * KiB;  // below, copying is cheaper than remaps
 
 /// Beyond, blocks that grow are copied: the system allows a process 65,530 mappings (by default),
-/// and a block in a mapping of its own takes two.
-inline constexpr std::size_t huge_mappings_max = std::size_t{16} * 1024;
+/// and a block in a mapping of its own takes two or three.
+inline constexpr std::size_t huge_mappings_max = 10'000;
 
 struct run_request {
     std::size_t bytes;      // > 0, at most PTRDIFF_MAX

@@ -82,6 +82,11 @@ bool thread_heap::take_list(page& from) noexcept {
         from.list_zeroed = false;
     } else if (remote_state seen = from.remote.load(); seen.list() != nullptr) {
         do {
+            if (static_cast<int>(seen.count()) > from.out.get()) {
+                slots_[size_class].head = nullptr;
+                from.collect_remote();  // reports it
+                return take_list(from);
+            }
             slots_[size_class].head = seen.list();
         } while (!from.remote.try_take(seen));
         count_handed(size_class, static_cast<int>(seen.count()));
@@ -159,7 +164,7 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     if (process.bins_have_empty.load(std::memory_order_relaxed)) {
         sweep_bins(sweep_scope::bins_with_empty_pages);
     }
-    process.space.purge_due();
+    process.space.ask_for_purge();
     space::run memory = process.space.acquire(slices);
     if (memory.base == nullptr) {
         reclaim(*this);
@@ -265,15 +270,23 @@ void thread_heap::page_emptied(page& home) noexcept {
     }
 }
 
+/// As host_misuse(). The lists are in order: if the report ends the program, a handler of SIGABRT
+/// may allocate, as crash reporters do.
+void thread_heap::report(misuse const& event) noexcept {
+    in_slow_path = false;
+    host_misuse(event);
+    in_slow_path = true;
+}
+
 void thread_heap::deallocate_emptied(page& home, void* ptr, void const* caller) noexcept {
     if (home.out.get() < 0) {
         home.rebuild_empty();
-        host_misuse({.kind = misuse_kind::double_free,
-                     .operation = "free",
-                     .ptr = ptr,
-                     .block = ptr,
-                     .block_bytes = home.block_bytes.get(),
-                     .caller = caller});
+        report({.kind = misuse_kind::double_free,
+                .operation = "free",
+                .ptr = ptr,
+                .block = ptr,
+                .block_bytes = home.block_bytes.get(),
+                .caller = caller});
         return;
     }
     page_emptied(home);
@@ -288,14 +301,14 @@ void thread_heap::deallocate_found(page& home, void* ptr, void const* caller) no
                  .caller = caller};
     if (!home.is_block_start(ptr)) {
         event.block = home.block_of(ptr);
-        host_misuse(event);
+        report(event);
         return;
     }
     bool const is_own = home.owner.get() == this;
     if (ptr == (is_own ? home.local : home.remote.load().list())) {
         event.kind = misuse_kind::double_free;
         event.block = ptr;
-        host_misuse(event);
+        report(event);
     } else if (!is_own) {
         free_elsewhere(home, ptr);
     } else if (home.push_local(ptr)) {

@@ -4,12 +4,11 @@
 // Threads    the owner only, except what the comments at `handed` and `phase` say. A block may be
 //            freed through any heap: what is not this heap's goes to its page's remote word.
 // Always     slots_[c].head is a list of free blocks that all lie in slots_[c].current. A class
-// without free
-//            blocks, a thread without a heap, a thread past its exit and a mode that checks all
-//            look alike: the head is null, and that one branch leads to the slow path.
+//            without free blocks, a thread without a heap, a thread past its exit and a mode that
+//            checks all look alike: the head is null, and that one branch leads to the slow path.
 //            Blocks freed here wait in their page's own list, so each head runs dry after at most
 //            one page of allocations and the slow path sees every class at a bounded interval.
-// Cost       allocate() up to 256 bytes: 10 instructions, one load of the block. deallocate():
+// Cost       allocate() up to 256 bytes: 12 instructions, one load of the block. deallocate():
 //            one load of the page map, one line of the page's descriptor, one line of the block.
 #pragma once
 
@@ -118,6 +117,7 @@ private:
     void drop(page& owned) noexcept;
     void dispose(page& owned) noexcept;
     void page_emptied(page& home) noexcept;
+    void report(misuse const& event) noexcept;
     void free_elsewhere(page& home, void* ptr) noexcept;
     void return_list(unsigned size_class) noexcept;
     void account(page& owned) noexcept;

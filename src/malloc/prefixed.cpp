@@ -6,6 +6,7 @@
 
 #include "tarn/tarn.h"
 
+#include "heap/process.hpp"
 #include "control/options.hpp"
 #include "control/statistics.hpp"
 #include "malloc/entry.hpp"
@@ -91,6 +92,7 @@ void tarn_stats_print(int fd) noexcept {
 }
 
 void tarn_options_print(int fd) noexcept {
+    static_cast<void>(tarn::impl::heap::start_process());  // else nobody has read them yet
     tarn::impl::base::text_buffer<control::statistics_text_bytes> text;
     control::describe_options(control::current_options(), text);
     tarn::impl::platform::os::write_all(fd, text.view().data(), text.view().size());

@@ -67,99 +67,160 @@ TARN_COLD void* nothrow_new_slow(std::size_t bytes, std::size_t alignment,
 
 TARN_COLD void* new_plain_slow(std::size_t bytes) { return new_slow(bytes, 0, TARN_CALLER); }
 
-TARN_COLD void* nothrow_new_plain_slow(std::size_t bytes) noexcept {
-    return nothrow_new_slow(bytes, 0, TARN_CALLER);
-}
-
 TARN_HOT void* new_plain(std::size_t bytes) {
     void* const block = this_thread->try_allocate(bytes);
     return block != nullptr ? block : new_plain_slow(bytes);
 }
 
-TARN_HOT void* nothrow_new_plain(std::size_t bytes) noexcept {
-    void* const block = this_thread->try_allocate(bytes);
-    return block != nullptr ? block : nothrow_new_plain_slow(bytes);
+}  // namespace
+
+// A program may replace a few of the forms and count on the others to call them, as the standard
+// says of the default versions. Weak, so that a program linked with the archive may, and that calls
+// and addresses below are those of the program, where it has its own.
+#define REPLACEABLE TARN_API __attribute__((weak))
+
+REPLACEABLE void* operator new(std::size_t bytes);
+REPLACEABLE void* operator new[](std::size_t bytes);
+REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment);
+REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment);
+
+// Ours in any case.
+extern "C" {
+TARN_HIDDEN void* tarn_own_new(std::size_t bytes);
+TARN_HIDDEN void* tarn_own_new_array(std::size_t bytes);
+TARN_HIDDEN void* tarn_own_new_aligned(std::size_t bytes, std::align_val_t alignment);
+TARN_HIDDEN void* tarn_own_new_array_aligned(std::size_t bytes, std::align_val_t alignment);
+}
+__asm__(
+    ".set tarn_own_new, _Znwm\n"
+    ".set tarn_own_new_array, _Znam\n"
+    ".set tarn_own_new_aligned, _ZnwmSt11align_val_t\n"
+    ".set tarn_own_new_array_aligned, _ZnamSt11align_val_t\n");
+
+namespace {
+
+/// What a form that may not throw makes of the program's own form, which may. Ours are not asked:
+/// a program without a C++ runtime has none that could catch.
+template <class New>
+void* without_throwing(New make, bool is_ours, std::size_t bytes, std::size_t alignment,
+                       void const* caller) noexcept {
+    if (is_ours) {
+        return nothrow_new_slow(bytes, alignment, caller);
+    }
+    try {
+        return make();
+    } catch (...) {
+        return nullptr;
+    }
+}
+
+using plain_form = void* (*)(std::size_t);
+using aligned_form = void* (*)(std::size_t, std::align_val_t);
+
+bool scalar_is_ours() noexcept {
+    plain_form const programs = &::operator new;
+    return programs == tarn_own_new;
+}
+
+bool array_is_ours() noexcept {
+    plain_form const programs = &::operator new[];
+    return programs == tarn_own_new_array && scalar_is_ours();
+}
+
+bool aligned_is_ours() noexcept {
+    aligned_form const programs = &::operator new;
+    return programs == tarn_own_new_aligned;
+}
+
+bool aligned_array_is_ours() noexcept {
+    aligned_form const programs = &::operator new[];
+    return programs == tarn_own_new_array_aligned && aligned_is_ours();
 }
 
 }  // namespace
 
 // NOLINTBEGIN(misc-new-delete-overloads): these are the replacements
-TARN_API void* operator new(std::size_t bytes) { return new_plain(bytes); }
+REPLACEABLE void* operator new(std::size_t bytes) { return new_plain(bytes); }
 
-TARN_API void* operator new[](std::size_t bytes) { return new_plain(bytes); }
+REPLACEABLE void* operator new[](std::size_t bytes) { return ::operator new(bytes); }
 
-TARN_API void* operator new(std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
-    return nothrow_new_plain(bytes);
+REPLACEABLE void* operator new(std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
+    return without_throwing([bytes] { return ::operator new(bytes); }, scalar_is_ours(), bytes, 0,
+                            TARN_CALLER);
 }
 
-TARN_API void* operator new[](std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
-    return nothrow_new_plain(bytes);
+REPLACEABLE void* operator new[](std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
+    return without_throwing([bytes] { return ::operator new[](bytes); }, array_is_ours(), bytes, 0,
+                            TARN_CALLER);
 }
 
-TARN_API void* operator new(std::size_t bytes, std::align_val_t alignment) {
+REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment) {
     return new_slow(bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
 }
 
-TARN_API void* operator new[](std::size_t bytes, std::align_val_t alignment) {
-    return new_slow(bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
+REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment) {
+    return ::operator new(bytes, alignment);
 }
 
-TARN_API void* operator new(std::size_t bytes, std::align_val_t alignment,
-                            std::nothrow_t const& /*tag*/) noexcept {
-    return nothrow_new_slow(bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
+REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment,
+                               std::nothrow_t const& /*tag*/) noexcept {
+    return without_throwing([=] { return ::operator new(bytes, alignment); }, aligned_is_ours(),
+                            bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
 }
 
-TARN_API void* operator new[](std::size_t bytes, std::align_val_t alignment,
-                              std::nothrow_t const& /*tag*/) noexcept {
-    return nothrow_new_slow(bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
+REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment,
+                                 std::nothrow_t const& /*tag*/) noexcept {
+    return without_throwing([=] { return ::operator new[](bytes, alignment); },
+                            aligned_array_is_ours(), bytes, static_cast<std::size_t>(alignment),
+                            TARN_CALLER);
 }
 
-TARN_API void operator delete(void* block) noexcept { this_thread->deallocate(block); }
+REPLACEABLE void operator delete(void* block) noexcept { this_thread->deallocate(block); }
 
-TARN_API void operator delete[](void* block) noexcept { this_thread->deallocate(block); }
+REPLACEABLE void operator delete[](void* block) noexcept { ::operator delete(block); }
 
-TARN_API void operator delete(void* block, std::nothrow_t const& /*tag*/) noexcept {
+REPLACEABLE void operator delete(void* block, std::nothrow_t const& /*tag*/) noexcept {
+    ::operator delete(block);
+}
+
+REPLACEABLE void operator delete[](void* block, std::nothrow_t const& /*tag*/) noexcept {
+    ::operator delete[](block);
+}
+
+REPLACEABLE void operator delete(void* block, std::size_t /*bytes*/) noexcept {
+    ::operator delete(block);
+}
+
+REPLACEABLE void operator delete[](void* block, std::size_t /*bytes*/) noexcept {
+    ::operator delete[](block);
+}
+
+REPLACEABLE void operator delete(void* block, std::align_val_t /*alignment*/) noexcept {
     this_thread->deallocate(block);
 }
 
-TARN_API void operator delete[](void* block, std::nothrow_t const& /*tag*/) noexcept {
-    this_thread->deallocate(block);
+REPLACEABLE void operator delete[](void* block, std::align_val_t alignment) noexcept {
+    ::operator delete(block, alignment);
 }
 
-TARN_API void operator delete(void* block, std::size_t /*bytes*/) noexcept {
-    this_thread->deallocate(block);
+REPLACEABLE void operator delete(void* block, std::align_val_t alignment,
+                                 std::nothrow_t const& /*tag*/) noexcept {
+    ::operator delete(block, alignment);
 }
 
-TARN_API void operator delete[](void* block, std::size_t /*bytes*/) noexcept {
-    this_thread->deallocate(block);
+REPLACEABLE void operator delete[](void* block, std::align_val_t alignment,
+                                   std::nothrow_t const& /*tag*/) noexcept {
+    ::operator delete[](block, alignment);
 }
 
-TARN_API void operator delete(void* block, std::align_val_t /*alignment*/) noexcept {
-    this_thread->deallocate(block);
+REPLACEABLE void operator delete(void* block, std::size_t /*bytes*/,
+                                 std::align_val_t alignment) noexcept {
+    ::operator delete(block, alignment);
 }
 
-TARN_API void operator delete[](void* block, std::align_val_t /*alignment*/) noexcept {
-    this_thread->deallocate(block);
-}
-
-TARN_API void operator delete(void* block, std::align_val_t /*alignment*/,
-                              std::nothrow_t const& /*tag*/) noexcept {
-    this_thread->deallocate(block);
-}
-
-TARN_API void operator delete[](void* block, std::align_val_t /*alignment*/,
-                                std::nothrow_t const& /*tag*/) noexcept {
-    this_thread->deallocate(block);
-}
-
-TARN_API void operator delete(void* block, std::size_t /*bytes*/,
-                              std::align_val_t /*alignment*/) noexcept {
-    this_thread->deallocate(block);
-}
-
-TARN_API void operator delete[](void* block, std::size_t /*bytes*/,
-                                std::align_val_t /*alignment*/) noexcept {
-    this_thread->deallocate(block);
+REPLACEABLE void operator delete[](void* block, std::size_t /*bytes*/,
+                                   std::align_val_t alignment) noexcept {
+    ::operator delete[](block, alignment);
 }
 
 // NOLINTEND(misc-new-delete-overloads)

@@ -30,8 +30,10 @@ struct placement {
 ///   decommit       gives memory and commit charge back; the range is reserved again
 ///   release        gives address space back
 ///   advise_huge    asks for huge pages in a range; best effort
-///   move_pages     moves memory between committed ranges without copying; `from` reads as zero
-///                  afterwards; false: refused, `from` is as it was and both stay committed
+///   move_pages     moves memory between committed ranges without copying: bytes of `from` to the
+///                  first of the room bytes at `to`, which become one mapping, the rest zero;
+///                  `from` reads as zero afterwards; false: refused, `from` is as it was and both
+///                  stay committed
 // clang-format off
 template <class P>
 concept os_memory = requires(void* base, std::size_t bytes, placement where) {
@@ -44,7 +46,7 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where) {
     { P::decommit(base, bytes) } noexcept -> std::same_as<bool>;
     { P::release(base, bytes) } noexcept;
     { P::advise_huge(base, bytes) } noexcept;
-    { P::move_pages(base, base, bytes) } noexcept -> std::same_as<bool>;
+    { P::move_pages(base, base, bytes, bytes) } noexcept -> std::same_as<bool>;
 };
 
 // clang-format on

@@ -34,14 +34,15 @@ run address_space::acquire(std::size_t slices, std::size_t alignment_slices) noe
         return {};
     }
     claim taken = take(slices, alignment_slices);
-    if (taken.in == nullptr) {
+    constexpr int tries_max = 16;  // others may be faster, and take what was just added
+    for (int i = 0; taken.in == nullptr && i < tries_max; ++i) {
         if (!add_arena(slices, alignment_slices)) {
             return {};
         }
         taken = take(slices, alignment_slices);
-        if (taken.in == nullptr) {  // others were faster: the caller may try again
-            return {};
-        }
+    }
+    if (taken.in == nullptr) {
+        return {};
     }
     if (!taken.committed && !commit(taken)) {
         undo(taken);
@@ -201,10 +202,16 @@ void address_space::return_run(run const& owned) noexcept {
     give_back(owned.arena, range);
 }
 
+std::size_t address_space::arenas() noexcept {
+    base::lock_guard const guard{mutex_};
+    return arena_count_;
+}
+
 bool address_space::add_arena(std::size_t slices, std::size_t alignment) noexcept {
     std::size_t const needed = base::align_up(slices * slice_bytes, arena_alignment);
-    std::size_t bytes =
-        std::min(std::max(options_.arena_bytes, needed), arena_slices_max * slice_bytes);
+    // Later ones are larger, so that their number limits nobody.
+    std::size_t const wanted = options_.arena_bytes << std::min<std::size_t>(arenas() / 256, 10);
+    std::size_t bytes = std::min(std::max(wanted, needed), arena_slices_max * slice_bytes);
     platform::placement const where{.alignment = std::max(arena_alignment, alignment * slice_bytes),
                                     .ceiling = options_.ceiling};
     void* base = os::reserve(bytes, where);
@@ -269,10 +276,7 @@ void address_space::purge_due() noexcept {
 }
 
 void address_space::release_idle_arenas() noexcept {
-    std::size_t const count = [this] {
-        base::lock_guard const guard{mutex_};
-        return arena_count_;
-    }();
+    std::size_t const count = arenas();
     for (std::size_t index = 0; index < count; ++index) {
         arena idle;
         {
@@ -294,13 +298,9 @@ void address_space::release_idle_arenas() noexcept {
 std::size_t address_space::purge_all() noexcept { return purge(purge_scope::everything); }
 
 std::size_t address_space::purge(purge_scope scope) noexcept {
-    std::size_t arenas = 0;
-    {
-        base::lock_guard const guard{mutex_};
-        arenas = arena_count_;
-    }
+    std::size_t const count = arenas();
     std::size_t bytes = 0;
-    for (std::size_t index = 0; index < arenas; ++index) {
+    for (std::size_t index = 0; index < count; ++index) {
         bytes += purge_arena(index, scope);
     }
     purged_bytes_.fetch_add(bytes, std::memory_order_relaxed);

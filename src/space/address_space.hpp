@@ -72,9 +72,18 @@ public:
     /// Gives a run back. Its contents count as dirty.
     void return_run(run const& owned) noexcept;
 
-    /// Purges what has been free for a purge delay. Called from slow paths; a look at the clock
-    /// when nothing is due.
+    /// Purges what has been free for a purge delay; a look at the clock when nothing is due.
     void purge_due() noexcept;
+
+    /// Asks for a purge_due() at the next purge_if_asked(): memory has come or gone.
+    void ask_for_purge() noexcept { purge_asked_.store(true, std::memory_order_relaxed); }
+
+    void purge_if_asked() noexcept {
+        if (purge_asked_.load(std::memory_order_relaxed)) {
+            purge_asked_.store(false, std::memory_order_relaxed);
+            purge_due();
+        }
+    }
 
     /// Purges every free slice now. Returns the bytes given back.
     std::size_t purge_all() noexcept;
@@ -133,6 +142,7 @@ private:
     void undo(claim const& taken) noexcept;
     void mark_free_locked(arena& in, slice_range range) noexcept TARN_REQUIRES(mutex_);
     void give_back(std::size_t index, slice_range range) noexcept;
+    [[nodiscard]] std::size_t arenas() noexcept;
     [[nodiscard]] bool add_arena(std::size_t slices, std::size_t alignment) noexcept;
     std::size_t purge(purge_scope scope) noexcept;
     std::size_t purge_arena(std::size_t index, purge_scope scope) noexcept;
@@ -151,6 +161,7 @@ private:
     std::size_t dirty_free_slices_ TARN_GUARDED_BY(mutex_) = 0;
     std::atomic<std::uint64_t> next_pass_ms_{0};
     std::atomic<std::uint64_t> purged_bytes_{0};
+    std::atomic<bool> purge_asked_{false};
 };
 
 template <class Visit>

@@ -79,7 +79,11 @@ public:
     /// and nothing is entered.
     [[nodiscard]] bool assign(std::byte* start, std::size_t slices, Entry* entry) noexcept {
         shape const wanted = shape_of(start, slices);
-        TARN_CHECK(wanted.end <= count_.load(std::memory_order_relaxed));
+        std::size_t const count = count_.load(std::memory_order_relaxed);
+        if (count == 0) {
+            return false;  // initialize() was refused
+        }
+        TARN_CHECK(wanted.end <= count);
         if (!commit(wanted)) {
             return false;
         }

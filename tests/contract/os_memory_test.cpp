@@ -235,7 +235,7 @@ TYPED_TEST(os_memory_contract, renewed_memory_is_zero_and_whole) {
     std::byte* const target = this->committed(2);
     std::memset(base, 5, 4 * page);
     int const before = tarn::test::mapping_count();
-    bool const moved = TypeParam::move_pages(base + page, target, 2 * page);
+    bool const moved = TypeParam::move_pages(base + page, target, 2 * page, 2 * page);
     ASSERT_TRUE(TypeParam::renew(base + page, 2 * page));
     if (moved && before > 0 && !tarn::test::under_asan && !tarn::test::under_tsan) {
         EXPECT_LE(tarn::test::mapping_count(), before + 1);  // only `target` may stand apart
@@ -297,7 +297,7 @@ void check_move(std::byte* from, std::byte* to, std::size_t bytes) {
     }
     std::memcpy(from, expected.data(), bytes);
     std::memset(to, 0xee, bytes);
-    if (Os::move_pages(from, to, bytes)) {
+    if (Os::move_pages(from, to, bytes, bytes)) {
         EXPECT_EQ(std::memcmp(to, expected.data(), bytes), 0);
         EXPECT_TRUE(is_all(from, bytes, 0));
     } else {

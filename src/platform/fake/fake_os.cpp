@@ -246,11 +246,12 @@ void fake_os::advise_huge(void* base, std::size_t bytes) noexcept {
     linux_os::advise_huge(base, bytes);
 }
 
-bool fake_os::move_pages(void* from, void* to, std::size_t bytes) noexcept {
+bool fake_os::move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept {
     check_committed(from, bytes);
-    check_committed(to, bytes);
+    check_committed(to, room);
+    TARN_CHECK(bytes <= room);
     seen.moves.fetch_add(1, std::memory_order_relaxed);
-    return switches.move_pages_works && !fails_now() && linux_os::move_pages(from, to, bytes);
+    return switches.move_pages_works && !fails_now() && linux_os::move_pages(from, to, bytes, room);
 }
 
 std::size_t fake_os::address_space_limit() noexcept { return switches.reserve_limit_bytes; }

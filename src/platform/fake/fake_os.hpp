@@ -55,7 +55,7 @@ struct fake_os {
     static bool decommit(void* base, std::size_t bytes) noexcept;
     static void release(void* base, std::size_t bytes) noexcept;
     static void advise_huge(void* base, std::size_t bytes) noexcept;
-    static bool move_pages(void* from, void* to, std::size_t bytes) noexcept;
+    static bool move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept;
 
     static std::size_t address_space_limit() noexcept;
     static std::uint64_t monotonic_ms() noexcept;

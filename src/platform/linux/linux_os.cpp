@@ -41,6 +41,19 @@ extern char** environ;
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
+// clang-format off
+#if TARN_THREAD_SANITIZER || defined(__SANITIZE_ADDRESS__)
+#define TARN_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TARN_SANITIZED 1
+#endif
+#endif
+#ifndef TARN_SANITIZED
+#define TARN_SANITIZED 0
+#endif
+// clang-format on
+
 namespace tarn::impl::platform {
 
 namespace {
@@ -60,10 +73,39 @@ ssize_t read_file(int fd, char* text, std::size_t bytes) noexcept {
 
 void close_file_descriptor(int fd) noexcept { ::syscall(SYS_close, fd); }
 
+// Straight to the kernel also for memory: tools wrap libc's functions, and their wrappers allocate.
+// Sanitizers must see these calls.
+#if TARN_SANITIZED
+int unmap(void* base, std::size_t bytes) noexcept { return ::munmap(base, bytes); }
+
+int protect(void* base, std::size_t bytes, int how) noexcept {
+    return ::mprotect(base, bytes, how);
+}
+
+int advise(void* base, std::size_t bytes, int how) noexcept { return ::madvise(base, bytes, how); }
+
 void* map(void* hint, std::size_t bytes, int protection, int flags) noexcept {
     void* const base = ::mmap(hint, bytes, protection, flags, -1, 0);
     return base == MAP_FAILED ? nullptr : base;
 }
+#else
+int unmap(void* base, std::size_t bytes) noexcept {
+    return static_cast<int>(::syscall(SYS_munmap, base, bytes));
+}
+
+int protect(void* base, std::size_t bytes, int how) noexcept {
+    return static_cast<int>(::syscall(SYS_mprotect, base, bytes, how));
+}
+
+int advise(void* base, std::size_t bytes, int how) noexcept {
+    return static_cast<int>(::syscall(SYS_madvise, base, bytes, how));
+}
+
+void* map(void* hint, std::size_t bytes, int protection, int flags) noexcept {
+    long const base = ::syscall(SYS_mmap, hint, bytes, protection, flags, -1, 0L);
+    return base == -1 ? nullptr : base::pointer_to(static_cast<std::uintptr_t>(base));
+}
+#endif
 
 /// Cuts the aligned part out of a range that is `alignment` longer than wanted.
 void* trim_to_alignment(void* base, std::size_t bytes, std::size_t alignment) noexcept {
@@ -72,20 +114,23 @@ void* trim_to_alignment(void* base, std::size_t bytes, std::size_t alignment) no
     std::size_t const before = aligned - start;
     std::size_t const after = alignment - before;
     if (before != 0) {
-        ::munmap(base, before);
+        unmap(base, before);
     }
     if (after != 0) {
-        ::munmap(base::pointer_to(aligned + bytes), after);
+        unmap(base::pointer_to(aligned + bytes), after);
     }
     return base::pointer_to(aligned);
 }
 
-/// Leaves a reservation out of core dumps and names it in /proc/PID/maps. Neighbours become one
-/// mapping only when they agree in both.
-void mark_reserved(void* base, std::size_t bytes) noexcept {
-    ::madvise(base, bytes, MADV_DONTDUMP);
-    // Best effort: kernels without the option answer EINVAL.
+/// Names a range in /proc/PID/maps. Neighbours become one mapping only when they agree in this and
+/// in what is left out of core dumps. Best effort: kernels without the option answer EINVAL.
+void name(void* base, std::size_t bytes) noexcept {
     ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base, bytes, "tarn");
+}
+
+void mark_reserved(void* base, std::size_t bytes) noexcept {
+    advise(base, bytes, MADV_DONTDUMP);
+    name(base, bytes);
 }
 
 void* reserve_anywhere(std::size_t bytes, std::size_t alignment) noexcept {
@@ -94,7 +139,7 @@ void* reserve_anywhere(std::size_t bytes, std::size_t alignment) noexcept {
         base::is_aligned(base::address_of(base), alignment)) {
         return base;
     }
-    ::munmap(base, bytes);
+    unmap(base, bytes);
     if (bytes > std::numeric_limits<std::size_t>::max() - alignment) {
         return nullptr;
     }
@@ -121,7 +166,7 @@ void* reserve_below(std::size_t bytes, placement where) noexcept {
         if (base::is_aligned(start, alignment) && start + bytes <= where.ceiling) {
             return base;
         }
-        ::munmap(base, bytes);
+        unmap(base, bytes);
         if (hint < step) {
             return nullptr;
         }
@@ -170,7 +215,7 @@ void* free_place_like(void const* like, std::size_t bytes) noexcept {
     if (probe == nullptr) {
         return nullptr;
     }
-    ::munmap(probe, bytes + huge_page_bytes);
+    unmap(probe, bytes + huge_page_bytes);
     auto const start = base::address_of(probe);
     return base::pointer_to(start + (base::address_of(like) - start) % huge_page_bytes);
 }
@@ -197,7 +242,7 @@ std::size_t linux_os::page_bytes() noexcept {
 void* linux_os::reserve(std::size_t bytes, placement where) noexcept {
     void* base = reserve_anywhere(bytes, where.alignment);
     if (base != nullptr && where.ceiling != 0 && base::address_of(base) + bytes > where.ceiling) {
-        ::munmap(base, bytes);
+        unmap(base, bytes);
         base = reserve_below(bytes, where);
     }
     if (base != nullptr) {
@@ -216,40 +261,43 @@ void* linux_os::reserve_zeros(std::size_t bytes) noexcept {
 }
 
 bool linux_os::commit(void* base, std::size_t bytes) noexcept {
-    if (::mprotect(base, bytes, PROT_READ | PROT_WRITE) != 0) {
+    if (protect(base, bytes, PROT_READ | PROT_WRITE) != 0) {
         return false;
     }
-    ::madvise(base, bytes, MADV_DODUMP);
+    advise(base, bytes, MADV_DODUMP);
     return true;
 }
 
 bool linux_os::purge(void* base, std::size_t bytes) noexcept {
-    return ::madvise(base, bytes, MADV_DONTNEED) == 0;
+    return advise(base, bytes, MADV_DONTNEED) == 0;
 }
 
 bool linux_os::renew(void* base, std::size_t bytes) noexcept {
-    return ::mmap(base, bytes, PROT_READ | PROT_WRITE, reserve_flags | MAP_FIXED, -1, 0) == base;
+    if (map(base, bytes, PROT_READ | PROT_WRITE, reserve_flags | MAP_FIXED) == nullptr) {
+        return false;
+    }
+    name(base, bytes);
+    return true;
 }
 
 bool linux_os::decommit(void* base, std::size_t bytes) noexcept {
-    void* const mapped = ::mmap(base, bytes, PROT_NONE, reserve_flags | MAP_FIXED, -1, 0);
-    if (mapped == MAP_FAILED) {
+    if (map(base, bytes, PROT_NONE, reserve_flags | MAP_FIXED) == nullptr) {
         return false;
     }
     mark_reserved(base, bytes);
     return true;
 }
 
-void linux_os::release(void* base, std::size_t bytes) noexcept { ::munmap(base, bytes); }
+void linux_os::release(void* base, std::size_t bytes) noexcept { unmap(base, bytes); }
 
 void linux_os::advise_huge(void* base, std::size_t bytes) noexcept {
-    ::madvise(base, bytes, MADV_HUGEPAGE);
+    advise(base, bytes, MADV_HUGEPAGE);
 }
 
-bool linux_os::move_pages(void* from, void* to, std::size_t bytes) noexcept {
+bool linux_os::move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept {
     // Not straight to `to`: the kernel unmaps that first and may refuse only then (`from` can be
     // several mappings), which would leave a hole for any thread's mmap. Refused here, nothing has
-    // happened; and what arrives is one mapping, which a second move cannot tear.
+    // happened. What arrives grows to `room` and is one mapping, which a second move cannot tear.
     void* const hint = free_place_like(from, bytes);
     long const moved =
         ::syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, hint);
@@ -257,16 +305,16 @@ bool linux_os::move_pages(void* from, void* to, std::size_t bytes) noexcept {
         return false;
     }
     void* const between = base::pointer_to(static_cast<std::uintptr_t>(moved));
-    if (::mremap(between, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to) {
+    if (::mremap(between, bytes, room, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to) {
         // Changes nothing on Linux; user-mode emulation (qemu 7.2) takes `from` for unmapped.
-        ::mprotect(from, bytes, PROT_READ | PROT_WRITE);
+        protect(from, bytes, PROT_READ | PROT_WRITE);
         return true;
     }
     // The kernel itself is out of memory. Put the contents back and close the hole, if there is
     // one.
     std::memcpy(from, between, bytes);
-    ::munmap(between, bytes);
-    map(to, bytes, PROT_READ | PROT_WRITE, reserve_flags | MAP_FIXED_NOREPLACE);
+    unmap(between, bytes);
+    map(to, room, PROT_READ | PROT_WRITE, reserve_flags | MAP_FIXED_NOREPLACE);
     return false;
 }
 

@@ -72,7 +72,8 @@ TEST(report, of_each_misuse_is_one_line_that_names_what_and_where) {
                        .element_bytes = 1234}),
               "tarn: size overflow: 1234 bytes asked of malloc\n");
     EXPECT_EQ(text_of({.kind = misuse_kind::reentry, .operation = "malloc"}),
-              "tarn: malloc entered inside an allocation, from a signal handler\n");
+              "tarn: malloc entered inside an allocation, from a signal handler or a wrapped "
+              "system call\n");
 }
 
 TEST(report, of_the_longest_misuse_fits_its_line) {

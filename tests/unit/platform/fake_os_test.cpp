@@ -56,7 +56,7 @@ unsigned walk() {
     answers |= fake_os::commit(base, 2 * page) ? 2U : 0U;
     if ((answers & 2U) != 0) {
         answers |= fake_os::purge(base, page) ? 4U : 0U;
-        answers |= fake_os::move_pages(base, bytes + page, page) ? 8U : 0U;
+        answers |= fake_os::move_pages(base, bytes + page, page, page) ? 8U : 0U;
         answers |= fake_os::decommit(base, page) ? 16U : 0U;
     }
     fake_os::release(base, 4 * page);
@@ -173,7 +173,7 @@ TEST_F(fake_os_switches, can_do_without_moving) {
     fake_os::control().move_pages_works = false;
     auto* const base = static_cast<std::byte*>(fake_os::reserve(2 * page, {}));
     ASSERT_TRUE(fake_os::commit(base, 2 * page));
-    EXPECT_FALSE(fake_os::move_pages(base, base + page, page));
+    EXPECT_FALSE(fake_os::move_pages(base, base + page, page, page));
     EXPECT_EQ(fake_os::count().moves, 1U);
     fake_os::release(base, 2 * page);
 }
@@ -221,7 +221,7 @@ TEST_F(fake_os_death, dies_at_wrong_rounding) {
     EXPECT_DEATH(static_cast<void>(fake_os::decommit(base + 1, page)), died);
     EXPECT_DEATH(fake_os::release(base, 0), died);
     EXPECT_DEATH(fake_os::advise_huge(base + 8, page), died);
-    EXPECT_DEATH(static_cast<void>(fake_os::move_pages(base, base + page, 1)), died);
+    EXPECT_DEATH(static_cast<void>(fake_os::move_pages(base, base + page, 1, 1)), died);
     // Fine on a small page, wrong on the page that is pretended.
     fake_os::control().page_bytes = 64 * KiB;
     EXPECT_DEATH(static_cast<void>(fake_os::commit(base, page)), died);
@@ -234,7 +234,7 @@ TEST_F(fake_os_death, dies_at_memory_that_is_not_ours) {
     ASSERT_TRUE(fake_os::commit(base, page));
     EXPECT_DEATH(static_cast<void>(fake_os::commit(base + 3 * page, 2 * page)), died);
     EXPECT_DEATH(static_cast<void>(fake_os::purge(base + page, page)), died);  // not committed
-    EXPECT_DEATH(static_cast<void>(fake_os::move_pages(base, base + page, page)), died);
+    EXPECT_DEATH(static_cast<void>(fake_os::move_pages(base, base + page, page, page)), died);
     EXPECT_DEATH(fake_os::release(base, 5 * page), died);
     fake_os::release(base + 2 * page, 2 * page);
     EXPECT_DEATH(fake_os::release(base, 4 * page), died);
