@@ -27,3 +27,15 @@
 #ifndef TARN_THREAD_SANITIZER
 #define TARN_THREAD_SANITIZER 0
 #endif
+
+// Sanitizers must see system calls that map and unmap.
+#if TARN_THREAD_SANITIZER || defined(__SANITIZE_ADDRESS__)
+#define TARN_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TARN_SANITIZED 1
+#endif
+#endif
+#ifndef TARN_SANITIZED
+#define TARN_SANITIZED 0
+#endif

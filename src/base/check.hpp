@@ -10,7 +10,7 @@
 
 namespace tarn::impl::base {
 
-/// Where fatal text goes; platform sets it once at start. Null: text is dropped.
+/// Where fatal text goes; the heap's host sets it once at start. Null: text is dropped.
 using fatal_writer = void (*)(char const* text, unsigned long bytes) noexcept;
 void set_fatal_writer(fatal_writer writer) noexcept;
 

@@ -22,7 +22,7 @@ enum class misuse_action : std::uint8_t {
     abort,   // report, then abort
     warn,    // report, then go on; the operation is not done
     ignore,  // go on in silence
-    forward  // as warn, but foreign pointers go to libc's own function
+    forward  // as warn, but a free of a foreign pointer goes to libc's own free
 };
 
 /// A path with room for itself, since the environment may change later. `%p`: the process id.

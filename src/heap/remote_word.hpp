@@ -8,7 +8,7 @@
 //            adrift   full, list empty, in no list anywhere: whoever frees into it first turns it
 //                     to held by one compare-exchange and owns it
 //            binned   partly free and in the shared stack of its class: whoever pops it owns it
-// Always     only push() changes a word in another thread's hands; adrift implies an empty list
+// Always     only try_push() changes a word in another thread's hands; adrift implies an empty list
 // Source     docs/design/page-ownership.md holds the protocol and why it is safe; the model and
 //            its mutants are in tests/model
 #pragma once
@@ -120,7 +120,7 @@ public:
         TARN_ASSERT(seen.how() != hold::adrift);
         freed->next = seen.list();
         remote_state const wanted = remote_state::of(seen.how(), freed, seen.count() + 1);
-        // release: pairs with the acquire in take().
+        // release: pairs with the acquire in look() and try_take().
         return bits_.compare_exchange_weak(seen.bits, wanted.bits, std::memory_order_release,
                                            std::memory_order_relaxed);
     }

@@ -12,8 +12,7 @@
 //            Runs of coarse_slices or more enter whole coarse units once in a second, 1024 times
 //            smaller array, and only their first and ragged slices in the first.
 // Cost       find(): one load, one compare. assign(), resize(): a store per slice or coarse unit; a
-// system call per 512 MiB
-//            of address space when first used.
+//            system call per 512 MiB of address space when first used.
 #pragma once
 
 #include <atomic>

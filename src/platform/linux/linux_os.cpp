@@ -19,6 +19,7 @@
 #include <limits>
 #include <string_view>
 
+#include "base/attributes.hpp"
 #include "base/bits.hpp"
 #include "base/units.hpp"
 
@@ -40,19 +41,6 @@ extern char** environ;
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
-
-// clang-format off
-#if TARN_THREAD_SANITIZER || defined(__SANITIZE_ADDRESS__)
-#define TARN_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define TARN_SANITIZED 1
-#endif
-#endif
-#ifndef TARN_SANITIZED
-#define TARN_SANITIZED 0
-#endif
-// clang-format on
 
 namespace tarn::impl::platform {
 
