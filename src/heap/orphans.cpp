@@ -1,5 +1,6 @@
 #include "heap/orphans.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
@@ -106,9 +107,30 @@ page* empty_bins() noexcept {
     return chain;
 }
 
+/// Makes a large block as long as the page map says: its thread may have vanished between the
+/// two steps in which a block changes its length. The slices in between are lost runs.
+void repair_length(page& large) noexcept {
+    std::uint32_t slices = 1;
+    while (slices < large.memory.slices &&
+           page_of(large.start + slices * sizing::slice_bytes) == &large) {
+        ++slices;
+    }
+    if (slices < large.memory.slices) {
+        // Entries behind a gap, too. Their memory is there, since they were entered once.
+        static_cast<void>(pages.resize(large.start, large.memory.slices, slices, &large));
+        large.memory.slices = slices;
+        large.mapping_bytes = slices * sizing::slice_bytes;
+        large.block_bytes.set(std::min(large.block_bytes.get(), large.mapping_bytes));
+    }
+}
+
 void adopt_pages() noexcept {
     page* binned = empty_bins();
     process.descriptors.for_each([](page& each) {
+        if (each.kind.load(std::memory_order_relaxed) == page_kind::large) {
+            repair_length(each);
+            return;
+        }
         if (each.kind.load(std::memory_order_relaxed) != page_kind::small ||
             each.list_prev == &each || each.remote.load().how() == hold::adrift) {
             return;

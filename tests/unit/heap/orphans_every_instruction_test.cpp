@@ -442,10 +442,10 @@ TEST_F(cut_off, a_sweep_of_bins) {
 TEST_F(cut_off, a_large_block_that_grows_and_shrinks) {
     keep_live(allocate(*heap(), big_bytes, 1));
     void* const block = heap()->allocate(200 * KiB);
+    keep_live({block});
     page& home = home_of(block);
     cut_everywhere([&] { EXPECT_TRUE(resize_run_in_place(home, 500 * KiB)); });
     cut_everywhere([&] { EXPECT_TRUE(resize_run_in_place(home, 300 * KiB)); });
-    heap()->deallocate(block);
 }
 
 TEST_F(cut_off, a_large_block_comes_and_goes) {
