@@ -74,6 +74,9 @@ bool thread_heap::refill(unsigned size_class) noexcept {
 /// freed, else blocks of untouched memory. False: there are none.
 bool thread_heap::take_list(page& from) noexcept {
     unsigned const size_class = from.size_class;
+    if (static_cast<int>(from.remote.load().count()) > from.out.get()) [[unlikely]] {
+        from.collect_remote();  // reports the double free and drops the list
+    }
     if (from.local != nullptr) {
         slots_[size_class].head = from.local;
         from.local = nullptr;
@@ -82,11 +85,6 @@ bool thread_heap::take_list(page& from) noexcept {
         from.list_zeroed = false;
     } else if (remote_state seen = from.remote.load(); seen.list() != nullptr) {
         do {
-            if (static_cast<int>(seen.count()) > from.out.get()) {
-                slots_[size_class].head = nullptr;
-                from.collect_remote();  // reports it
-                return take_list(from);
-            }
             slots_[size_class].head = seen.list();
         } while (!from.remote.try_take(seen));
         count_handed(size_class, static_cast<int>(seen.count()));

@@ -77,12 +77,12 @@ TARN_HOT void* new_plain(std::size_t bytes) {
 // A program may replace a few of the forms and count on the others to call them, as the standard
 // says of the default versions. Weak, so that a program linked with the archive may, and that calls
 // and addresses below are those of the program, where it has its own.
-#define REPLACEABLE TARN_API __attribute__((weak))
+#define TARN_REPLACEABLE TARN_API __attribute__((weak))
 
-REPLACEABLE void* operator new(std::size_t bytes);
-REPLACEABLE void* operator new[](std::size_t bytes);
-REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment);
-REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment);
+TARN_REPLACEABLE void* operator new(std::size_t bytes);
+TARN_REPLACEABLE void* operator new[](std::size_t bytes);
+TARN_REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment);
+TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment);
 
 // Ours in any case.
 extern "C" {
@@ -140,86 +140,86 @@ bool aligned_array_is_ours() noexcept {
 }  // namespace
 
 // NOLINTBEGIN(misc-new-delete-overloads): these are the replacements
-REPLACEABLE void* operator new(std::size_t bytes) { return new_plain(bytes); }
+TARN_REPLACEABLE void* operator new(std::size_t bytes) { return new_plain(bytes); }
 
-REPLACEABLE void* operator new[](std::size_t bytes) { return ::operator new(bytes); }
+TARN_REPLACEABLE void* operator new[](std::size_t bytes) { return ::operator new(bytes); }
 
-REPLACEABLE void* operator new(std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
+TARN_REPLACEABLE void* operator new(std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
     return without_throwing([bytes] { return ::operator new(bytes); }, scalar_is_ours(), bytes, 0,
                             TARN_CALLER);
 }
 
-REPLACEABLE void* operator new[](std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
+TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
     return without_throwing([bytes] { return ::operator new[](bytes); }, array_is_ours(), bytes, 0,
                             TARN_CALLER);
 }
 
-REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment) {
+TARN_REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment) {
     return new_slow(bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
 }
 
-REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment) {
+TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment) {
     return ::operator new(bytes, alignment);
 }
 
-REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment,
-                               std::nothrow_t const& /*tag*/) noexcept {
+TARN_REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment,
+                                    std::nothrow_t const& /*tag*/) noexcept {
     return without_throwing([=] { return ::operator new(bytes, alignment); }, aligned_is_ours(),
                             bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
 }
 
-REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment,
-                                 std::nothrow_t const& /*tag*/) noexcept {
+TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment,
+                                      std::nothrow_t const& /*tag*/) noexcept {
     return without_throwing([=] { return ::operator new[](bytes, alignment); },
                             aligned_array_is_ours(), bytes, static_cast<std::size_t>(alignment),
                             TARN_CALLER);
 }
 
-REPLACEABLE void operator delete(void* block) noexcept { this_thread->deallocate(block); }
+TARN_REPLACEABLE void operator delete(void* block) noexcept { this_thread->deallocate(block); }
 
-REPLACEABLE void operator delete[](void* block) noexcept { ::operator delete(block); }
+TARN_REPLACEABLE void operator delete[](void* block) noexcept { ::operator delete(block); }
 
-REPLACEABLE void operator delete(void* block, std::nothrow_t const& /*tag*/) noexcept {
+TARN_REPLACEABLE void operator delete(void* block, std::nothrow_t const& /*tag*/) noexcept {
     ::operator delete(block);
 }
 
-REPLACEABLE void operator delete[](void* block, std::nothrow_t const& /*tag*/) noexcept {
+TARN_REPLACEABLE void operator delete[](void* block, std::nothrow_t const& /*tag*/) noexcept {
     ::operator delete[](block);
 }
 
-REPLACEABLE void operator delete(void* block, std::size_t /*bytes*/) noexcept {
+TARN_REPLACEABLE void operator delete(void* block, std::size_t /*bytes*/) noexcept {
     ::operator delete(block);
 }
 
-REPLACEABLE void operator delete[](void* block, std::size_t /*bytes*/) noexcept {
+TARN_REPLACEABLE void operator delete[](void* block, std::size_t /*bytes*/) noexcept {
     ::operator delete[](block);
 }
 
-REPLACEABLE void operator delete(void* block, std::align_val_t /*alignment*/) noexcept {
+TARN_REPLACEABLE void operator delete(void* block, std::align_val_t /*alignment*/) noexcept {
     this_thread->deallocate(block);
 }
 
-REPLACEABLE void operator delete[](void* block, std::align_val_t alignment) noexcept {
+TARN_REPLACEABLE void operator delete[](void* block, std::align_val_t alignment) noexcept {
     ::operator delete(block, alignment);
 }
 
-REPLACEABLE void operator delete(void* block, std::align_val_t alignment,
-                                 std::nothrow_t const& /*tag*/) noexcept {
+TARN_REPLACEABLE void operator delete(void* block, std::align_val_t alignment,
+                                      std::nothrow_t const& /*tag*/) noexcept {
     ::operator delete(block, alignment);
 }
 
-REPLACEABLE void operator delete[](void* block, std::align_val_t alignment,
-                                   std::nothrow_t const& /*tag*/) noexcept {
+TARN_REPLACEABLE void operator delete[](void* block, std::align_val_t alignment,
+                                        std::nothrow_t const& /*tag*/) noexcept {
     ::operator delete[](block, alignment);
 }
 
-REPLACEABLE void operator delete(void* block, std::size_t /*bytes*/,
-                                 std::align_val_t alignment) noexcept {
+TARN_REPLACEABLE void operator delete(void* block, std::size_t /*bytes*/,
+                                      std::align_val_t alignment) noexcept {
     ::operator delete(block, alignment);
 }
 
-REPLACEABLE void operator delete[](void* block, std::size_t /*bytes*/,
-                                   std::align_val_t alignment) noexcept {
+TARN_REPLACEABLE void operator delete[](void* block, std::size_t /*bytes*/,
+                                        std::align_val_t alignment) noexcept {
     ::operator delete[](block, alignment);
 }
 
