@@ -76,7 +76,8 @@ TARN_API size_t tarn_malloc_usable_size(void const* block) TARN_NOEXCEPT;
 typedef struct tarn_stats {
     size_t size;                    /**< in: sizeof(tarn_stats) of the caller */
     uint64_t live_bytes;            /**< in blocks handed to the program, by block size */
-    uint64_t live_peak_bytes;       /**< highest live_bytes, to one page per class and thread */
+    uint64_t live_peak_bytes;       /**< highest live_bytes that a walk has met: 1/32 of it may be
+                                         missed, beside heavy freeing and allocating 1/4 */
     uint64_t live_blocks;           /**< number of those blocks */
     uint64_t mapped_bytes;          /**< committed from the system, metadata included */
     uint64_t reserved_bytes;        /**< address space reserved, metadata included */
