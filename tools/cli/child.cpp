@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
@@ -103,6 +104,24 @@ siginfo_t signal_watch::next() const {
         }
     }
     return info;
+}
+
+std::optional<siginfo_t> signal_watch::next_until(
+    std::chrono::steady_clock::time_point deadline) const {
+    constexpr std::chrono::nanoseconds longest = std::chrono::hours{24};
+    for (;;) {
+        auto const left = std::clamp<std::chrono::nanoseconds>(
+            deadline - std::chrono::steady_clock::now(), std::chrono::nanoseconds{0}, longest);
+        timespec const wait{.tv_sec = left.count() / 1'000'000'000,
+                            .tv_nsec = left.count() % 1'000'000'000};
+        siginfo_t info{};
+        if (::sigtimedwait(&watched_, &info, &wait) >= 0) {
+            return info;
+        }
+        if (errno != EINTR) {
+            return std::nullopt;
+        }
+    }
 }
 
 void signal_watch::restore() const {

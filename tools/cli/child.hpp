@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,10 @@ public:
 
     /// The next signal, waited for.
     [[nodiscard]] siginfo_t next() const;
+
+    /// The next signal, or nothing when `deadline` comes first.
+    [[nodiscard]] std::optional<siginfo_t> next_until(
+        std::chrono::steady_clock::time_point deadline) const;
 
     /// Mask and dispositions as tarn found them: in the child, before exec.
     void restore() const;

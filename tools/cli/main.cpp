@@ -11,6 +11,7 @@
 
 #include <tarn/tarn.h>
 
+#include "compare_command.hpp"
 #include "failure.hpp"
 #include "run_command.hpp"
 
@@ -26,7 +27,7 @@ std::string version_text() {
 class usage_formatter : public CLI::Formatter {
 public:
     std::string make_usage(CLI::App const* app, std::string name) const override {
-        if (app->get_name() != "run") {
+        if (app->get_name() != "run" && app->get_name() != "compare") {
             return CLI::Formatter::make_usage(app, std::move(name));
         }
         return fmt::format("Usage: {} [OPTIONS] -- PROGRAM [ARGUMENTS...]\n", name);
@@ -50,6 +51,10 @@ int run(int argc, char** argv) {
     run_request request;
     CLI::App* const run_app = app.add_subcommand("run", "Run a program on Tarn");
     describe(*run_app, request);
+    compare_request comparison;
+    CLI::App* const compare_app =
+        app.add_subcommand("compare", "Time a program on several mallocs, in turns");
+    describe(*compare_app, comparison);
 
     std::vector<std::string> reversed(own.rbegin(), own.rend());  // as CLI11 wants them
     try {
@@ -63,15 +68,22 @@ int run(int argc, char** argv) {
         }
         throw failure{fmt::format("{}; see tarn --help", error.what())};
     }
-    request.program = run_app->remaining();
-    if (!request.program.empty() && request.program[0].rfind('-', 0) == 0) {
-        throw failure{
-            fmt::format("run: unknown option {}; see tarn run --help", request.program[0])};
+    CLI::App const& chosen = *app.get_subcommands().front();
+    std::vector<std::string> words = chosen.remaining();
+    if (!words.empty() && words[0].rfind('-', 0) == 0) {
+        throw failure{fmt::format("{0}: unknown option {1}; see tarn {0} --help", chosen.get_name(),
+                                  words[0])};
     }
-    if (marked && !request.program.empty()) {
-        request.program.emplace_back("--");
+    if (marked && !words.empty()) {
+        words.emplace_back("--");
     }
-    request.program.insert(request.program.end(), program.begin(), program.end());
+    words.insert(words.end(), program.begin(), program.end());
+    if (&chosen == compare_app) {
+        comparison.program = std::move(words);
+        comparison.own_path = argv[0];
+        return run_comparison(comparison);
+    }
+    request.program = std::move(words);
     request.own_path = argv[0];
     return run_program(request);
 }
