@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cli/failure.hpp"
+#include "cli/temporary_folder.hpp"
 #include "compare/page.hpp"
 #include "compare/plot.hpp"
 #include "compare/records.hpp"
@@ -100,7 +101,7 @@ TEST(campaign, bad_ends_void_the_row_and_say_why) {
         summary const sums = summarize(result);
         EXPECT_TRUE(sums.means.empty());  // no row in which all ran
         EXPECT_TRUE(contains(format_tables(result, sums), one.error));
-        EXPECT_TRUE(contains(format_page(result, sums), "Void runs"));
+        EXPECT_TRUE(contains(format_page(result, sums), "Void rows"));
     }
 }
 
@@ -116,12 +117,89 @@ TEST(campaign, any_output_may_be_allowed) {
 
 TEST(campaign, a_program_that_can_t_be_started_is_named) {
     campaign_plan plan;
-    plan.rows = {shell("")};
+    plan.rows = {shell(""), shell("true")};
     plan.rows[0].command = {"/nonexistent/program"};
     plan.columns = named({"a"});
-    plan.rounds = 1;
+    plan.rounds = 2;
+    std::string const error = "cannot run /nonexistent/program: No such file or directory";
+    EXPECT_EQ(run(plan).runs[0].error, error);
+    plan.rows.pop_back();
+    EXPECT_THROW(run(plan), tarn::cli::failure);  // there is nothing else to do
+}
+
+TEST(campaign, an_input_that_can_t_be_read_again_and_again_is_refused) {
+    campaign_plan plan;
+    plan.rows = {shell("cat")};
+    plan.columns = named({"a"});
+    for (char const* const input : {"/dev/zero", "/nonexistent", "/"}) {
+        plan.rows[0].input = input;
+        EXPECT_THROW(run(plan), tarn::cli::failure) << input;
+    }
+}
+
+TEST(campaign, what_was_void_once_is_not_tried_again) {
+    campaign_plan plan;
+    plan.rows = {shell("echo >> {dir}/../$WHO-$MARK; test $WHO = a")};
+    plan.rows[0].uses_folder = true;
+    plan.columns = named({"a", "b"});
+    std::string const mark = "tarn-test-" + std::to_string(::getpid());
+    for (allocator& one : plan.columns) {
+        one.environment.emplace_back("MARK", mark);
+    }
+    plan.rounds = 4;
+    tarn::cli::temporary_folder const beside;
     campaign_result const result = run(plan);
-    EXPECT_EQ(result.runs[0].error, "cannot run /nonexistent/program: No such file or directory");
+    auto const folder = std::filesystem::path{beside.path()}.parent_path();
+    EXPECT_EQ(result.runs.size(), 8U);
+    EXPECT_EQ(std::filesystem::file_size(folder / ("a-" + mark)), 5U);  // with the warm-up
+    EXPECT_EQ(std::filesystem::file_size(folder / ("b-" + mark)), 1U);
+    std::filesystem::remove(folder / ("a-" + mark));
+    std::filesystem::remove(folder / ("b-" + mark));
+}
+
+TEST(campaign, what_a_program_leaves_running_is_ended_and_voids_the_run) {
+    campaign_plan plan;
+    // A daemon: a session of its own, its parent gone.
+    plan.rows = {
+        shell("setsid sh -c 'echo $$ > {dir}/pid; exec cat /dev/zero' > /dev/null & "
+              "until test -s {dir}/pid; do :; done; cat {dir}/pid >&2; kill -9 $$")};
+    plan.rows[0].uses_folder = true;
+    plan.rows[0].rounds = 1;
+    plan.columns = named({"a"});
+    std::string const error = run(plan).runs[0].error;
+    ASSERT_TRUE(contains(error, "Killed: ")) << error;
+    EXPECT_NE(::kill(std::stoi(error.substr(8)), 0), 0);
+    plan.rows[0].command[2] += " -0";
+    plan.rows[0].command[2].replace(plan.rows[0].command[2].find("kill -9 $$ -0"), 13, "exit 0");
+    EXPECT_EQ(run(plan).runs[0].error, "left a process running, which was not measured");
+}
+
+TEST(campaign, a_program_that_stops_or_wants_the_terminal_is_told_apart) {
+    campaign_plan plan;
+    plan.rows = {shell("kill -STOP $$")};
+    plan.rows[0].rounds = 1;
+    plan.rows[0].time_limit_s = 1;
+    plan.columns = named({"a"});
+    EXPECT_TRUE(contains(run(plan).runs[0].error, "time limit, 1 s; Stopped"));
+    plan.rows[0].command[2] = "kill -TTIN $$";
+    plan.rows[0].time_limit_s = 100;
+    EXPECT_TRUE(contains(run(plan).runs[0].error, "wants the terminal"));
+}
+
+TEST(campaign, endless_output_ends_the_run) {
+    campaign_plan plan;
+    plan.rows = {shell("exec cat /dev/zero")};
+    plan.rows[0].rounds = 1;
+    plan.columns = named({"a"});
+    EXPECT_EQ(run(plan).runs[0].error, "printed more than 64 MiB");
+}
+
+TEST(campaign, messages_are_printable) {
+    campaign_plan plan;
+    plan.rows = {shell("printf 'a\\033[31mb\\351\\001' >&2; exit 1")};
+    plan.rows[0].rounds = 1;
+    plan.columns = named({"a"});
+    EXPECT_EQ(run(plan).runs[0].error, "exit status 1: a?[31mb??");
 }
 
 TEST(campaign, a_library_that_was_not_loaded_voids_the_run) {
@@ -142,12 +220,13 @@ TEST(campaign, a_hung_run_is_ended_with_all_that_it_started) {
     plan.rows[0].time_limit_s = 1;
     plan.columns = named({"a"});
     campaign_result const result = run(plan);
-    EXPECT_EQ(result.runs[0].error, "not finished after 1 s");
+    EXPECT_EQ(result.runs[0].error, "not finished at its time limit, 1 s");
 }
 
 TEST(campaign, a_client_runs_beside_and_must_succeed) {
     campaign_plan plan;
     plan.rows = {shell("mkfifo {dir}/f; test $(cat {dir}/f) = hello")};
+    plan.rows[0].uses_folder = true;
     plan.rows[0].client = {"/bin/sh", "-c",
                            "until test -p {dir}/f; do :; done; echo hello > {dir}/f; test -z $WHO"};
     plan.columns = named({"a"});
@@ -161,6 +240,7 @@ TEST(campaign, input_and_folder_are_the_row_s) {
     campaign_plan plan;
     plan.rows = {shell("cat; test -d {dir} && test -z \"$(ls {dir})\" && echo > {dir}/file")};
     plan.rows[0].input = "/proc/version";
+    plan.rows[0].uses_folder = true;
     plan.columns = named({"a", "b"});
     plan.rounds = 2;
     for (run_record const& record : run(plan).runs) {
@@ -186,6 +266,13 @@ TEST(campaign, memory_is_the_program_s_own_and_its_children_s) {
     plan.rounds = 1;
     campaign_result const result = run(plan);
     ASSERT_EQ(result.runs.size(), 2U);
+    // However large tarn itself has been.
+    {
+        std::vector<char> const large(std::size_t{200} << 20, 'x');
+        EXPECT_EQ(large[1], 'x');
+    }
+    plan.rows[1].command[2] = "dd if=/dev/zero of=/dev/null bs=8M count=1 status=none; true";
+    EXPECT_GT(run(plan).runs[1].measured.peak_bytes, 8'000'000U);
     for (run_record const& record : result.runs) {
         EXPECT_GT(record.measured.peak_bytes, 60'000'000U);
         EXPECT_GT(record.measured.faults, 100U);
@@ -203,7 +290,7 @@ TEST(campaign, no_round_begins_that_would_not_end_in_time) {
     plan.time_limit = std::chrono::seconds{0};
     campaign_result const result = run(plan);
     EXPECT_EQ(result.rounds, 1U);
-    EXPECT_EQ(result.note, "the time limit left room for 1 of 1000 rounds");
+    EXPECT_EQ(result.notes.at(0), "the time limit left room for 1 of 1000 rounds");
 }
 
 TEST(campaign, a_signal_ends_it_with_what_is_finished) {
@@ -218,7 +305,7 @@ TEST(campaign, a_signal_ends_it_with_what_is_finished) {
     campaign_result const result = run(plan);
     EXPECT_EQ(result.rounds, 0U);
     EXPECT_EQ(result.signal, SIGTERM);
-    EXPECT_EQ(result.note, "interrupted in round 1 of 3");
+    EXPECT_EQ(result.notes.at(0), "interrupted in round 1 of 3");
 }
 
 TEST(figures, lines_are_name_value_unit) {
@@ -321,6 +408,7 @@ TEST(records, fields_that_need_it_are_quoted) {
     EXPECT_TRUE(contains(runs, "1,\"second, <odd> \"\"name\"\"\",a again,"));
     std::string const rows = format_rows_csv(summarize(result));
     EXPECT_TRUE(contains(rows, "g,first,wall,s,1,a,1,1.0000,,best,\n")) << rows;
+    EXPECT_TRUE(contains(rows, "g,first,wall,s,1,b,2.02,2.0200,,unknown,\n")) << rows;
 }
 
 TEST(records, json_has_what_the_tables_have) {

@@ -80,7 +80,7 @@ class Compare(unittest.TestCase):
             summary = json.load(file)
         self.assertEqual(len(summary["comparisons"]), 2 * 5 + 1)
         self.assertEqual([a["name"] for a in summary["allocators"]], ["glibc", "tarn"])
-        for picture in ("overview.svg", "time.svg", "memory.svg", "micro.svg"):
+        for picture in ("overview.svg", "time.svg", "memory.svg", "figures-micro.svg"):
             root = xml.parse(os.path.join(out, picture)).getroot()
             self.assertTrue(root.tag.endswith("svg"))
         with open(os.path.join(out, "report.html"), encoding="utf-8") as file:
@@ -92,7 +92,7 @@ class Compare(unittest.TestCase):
         rows = [{"name": n, "group": g, "command": ["/bin/sh", "-c", "echo {word}"]}
                 for n, g in (("a", "x"), ("b", "x"), ("c", "y"))]
         suite = ("--suite", self.suite(*rows), "--set", "word=hello")
-        done = run(*suite, "--list", "--rows", "y,a")
+        done = run(*suite[:2], "--list", "--rows", "y,a")
         self.assertEqual([line.split()[0] for line in done.stdout.splitlines()], ["a", "c"])
         done = run(*suite, "--rows", "b,c", "--rounds", "1", "--allocators", "own")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -108,6 +108,10 @@ class Compare(unittest.TestCase):
                 (("--lib", "x", "--", "true"), "not of the form name=path.so"),
                 (("--rounds", "0", "--", "true"), "--rounds"),
                 (("--suite", suite, "--", "true"), "exclude each other"),
+                (("--rows", "a", "--", "true"), "need --suite"),
+                (("--suite", suite, "--output", "any"), "its rows say"),
+                (("--allocators", ",", "--", "true"), "--allocators ',' names none"),
+                (("--", "/nonexistent/program"), "cannot run /nonexistent/program: No such file"),
                 (("--suite", suite), "row 1 (a) uses {bin}, which nothing sets"),
                 (("--suite", suite, "--set", "bin"), "not of the form KEY=VALUE"),
                 (("--suite", suite, "--set", "bin=/", "--rows", "b"), "no row or group is called"),
@@ -117,9 +121,34 @@ class Compare(unittest.TestCase):
                 (("--nonsense",), "unknown option --nonsense")):
             with self.subTest(words=words):
                 done = run(*words)
-                self.assertEqual((done.returncode, done.stdout), (125, ""), done.stdout)
+                self.assertEqual((done.returncode, done.stdout), (125, ""), done.stderr)
                 self.assertIn(message, done.stderr)
-                self.assertEqual(done.stderr[:6], "tarn: ")
+                self.assertIn("tarn: ", done.stderr)
+
+    def test_results_are_kept_when_nobody_reads_the_table(self):
+        out = self.path("out")
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([TARN, "compare", "--library", LIBRARY, "--allocators", "own",
+                                   "--rounds", "1", "--out", out, "--", "true"], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("cannot write the results: No space left", done.stderr)
+        self.assertTrue(os.path.exists(os.path.join(out, "report.html")))
+
+    def test_old_results_do_not_stay(self):
+        out = self.path("out")
+        os.mkdir(out)
+        for name in ("runs.csv", "figures-old.svg", "mine.svg"):
+            self.path(os.path.join("out", name), "old")
+        run("--allocators", "own", "--rounds", "1", "--out", out, "--", "/nonexistent/program")
+        self.assertEqual(os.listdir(out), ["mine.svg"])
+
+    def test_closed_standard_files_do_no_harm(self):
+        done = subprocess.run(["/bin/sh", "-c", '"$@" <&- >&-', "sh", TARN, "compare", "--library",
+                               LIBRARY, "--allocators", "own", "--rounds", "1", "--out",
+                               self.path("out"), "--", "/bin/sh", "-c", "echo hello"],
+                              stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_an_interrupt_keeps_finished_rounds_and_leaves_nothing_running(self):
         # The program says it runs by opening a pipe; in its third run it waits for ever.

@@ -22,7 +22,7 @@ protected:
     std::vector<row> read(std::string const& text,
                           std::map<std::string, std::string> const& settings = {}) {
         std::ofstream{path_} << text;
-        return read_suite(path_, settings);
+        return read_suite(path_, &settings);
     }
 
     /// What reading `text` complains about, without the name of the file.
@@ -57,10 +57,10 @@ TEST_F(suite, reads_every_key) {
     EXPECT_EQ(rows[0].output, output_rule::any);
     EXPECT_EQ(rows[0].rounds, 3U);
     EXPECT_EQ(rows[0].time_limit_s, 7U);
-    EXPECT_TRUE(wants_folder(rows[0]));
+    EXPECT_TRUE(rows[0].uses_folder);
     EXPECT_EQ(rows[1].group, "programs");
     EXPECT_EQ(rows[1].figures, "ns");
-    EXPECT_FALSE(wants_folder(rows[1]));
+    EXPECT_FALSE(rows[1].uses_folder);
 }
 
 TEST_F(suite, names_the_row_and_the_key_that_are_wrong) {
@@ -80,15 +80,26 @@ TEST_F(suite, names_the_row_and_the_key_that_are_wrong) {
               "row 1 (r) output is 'x', not \"same\" or \"any\"");
     EXPECT_EQ(error_of(R"({"rows": [{"name": "r", "command": ["{bin}/ls"]}]})"),
               "row 1 (r) uses {bin}, which nothing sets; --set bin=VALUE does");
-    EXPECT_EQ(error_of(R"({"rows": [{"name": "r", "command": ["{bin"]}]})"),
-              "row 1 (r) has an open '{' in '{bin'");
+    EXPECT_EQ(error_of(R"({"rows": [{"name": "r", "group": "a/b", "command": ["a"]}]})"),
+              "row 1 (r) group 'a/b' is not made of letters, digits, _, + and -");
     EXPECT_EQ(error_of(R"({"rows": [{"name": "r", "command": ["a"]},
                                     {"name": "r", "command": ["a"]}]})"),
               "row 2 (r) has the name of an earlier one");
 }
 
 TEST_F(suite, a_missing_file_is_named) {
-    EXPECT_THROW(read_suite(folder_.path() + "/none", {}), failure);
+    EXPECT_THROW(read_suite(folder_.path() + "/none", nullptr), failure);
+}
+
+TEST_F(suite, other_braces_stand_for_themselves) {
+    std::vector<row> const rows = read(
+        R"({"rows": [{"name": "r", "command": ["{ print 1 }", "{", "${x}{}"]}]})", {{"x", "y"}});
+    EXPECT_EQ(rows[0].command, (std::vector<std::string>{"{ print 1 }", "{", "$y{}"}));
+}
+
+TEST_F(suite, can_be_read_without_being_filled_in) {
+    std::ofstream{path_} << R"({"rows": [{"name": "r", "command": ["{bin}/x"]}]})";
+    EXPECT_EQ(read_suite(path_, nullptr)[0].command[0], "{bin}/x");
 }
 
 TEST_F(suite, selects_by_name_and_group) {
@@ -108,14 +119,14 @@ TEST(suite_words, folders_are_filled_in_everywhere) {
 }
 
 TEST(allocator_names, library_texts_are_checked) {
-    allocator const good = parse_allocator("x=/proc/self/exe,A=1,B=c=d");
+    allocator const good = parse_allocator("x=/proc/self/exe,A=1,B=c=d,e=f,g");
     EXPECT_EQ(good.name, "x");
     EXPECT_EQ(good.library, "/proc/self/exe");
     ASSERT_EQ(good.environment.size(), 2U);
     EXPECT_EQ(good.environment[1].first, "B");
-    EXPECT_EQ(good.environment[1].second, "c=d");
-    for (char const* const bad :
-         {"", "x", "=x", "x=", "x=/none", "x=/proc", "x=/proc/self/exe,A"}) {
+    EXPECT_EQ(good.environment[1].second, "c=d,e=f,g");
+    for (char const* const bad : {"", "x", "=x", "x=", "x=/none", "x=/proc", "x=/proc/self/exe,A",
+                                  "x=/proc/self/exe,a=1", "x=/proc/self/exe,"}) {
         EXPECT_THROW(parse_allocator(bad), failure) << bad;
     }
 }
@@ -129,6 +140,8 @@ TEST(allocator_names, lists_are_resolved) {
     EXPECT_EQ(found[1].library, "/x.so");
     EXPECT_EQ(found[2].library, "/tarn.so");
     EXPECT_NE(found[3].library.find("libc.so.6"), std::string::npos);
+    EXPECT_THROW(find_allocators(",", {}, "/tarn.so", notes), failure);
+    EXPECT_THROW(find_allocators("own", {{"x", "/x.so", {}, "x 1"}}, "/tarn.so", notes), failure);
     EXPECT_THROW(find_allocators("glibc,nonsense", {}, "/tarn.so", notes), failure);
     EXPECT_THROW(find_allocators("glibc,glibc", {}, "/tarn.so", notes), failure);
     EXPECT_THROW(find_allocators("", {{"tarn", "/x.so", {}, ""}}, "/tarn.so", notes), failure);

@@ -1,13 +1,17 @@
 #include "compare_command.hpp"
 
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <map>
+#include <optional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -30,8 +34,8 @@ using namespace tarn::compare;
 
 constexpr int exit_void_runs = 1;
 
-std::map<std::string, std::string> parse_settings(std::vector<std::string> const& texts) {
-    std::map<std::string, std::string> settings;
+suite_settings parse_settings(std::vector<std::string> const& texts) {
+    suite_settings settings;
     for (std::string const& text : texts) {
         std::size_t const equals = text.find('=');
         if (equals == std::string::npos || equals == 0) {
@@ -42,23 +46,41 @@ std::map<std::string, std::string> parse_settings(std::vector<std::string> const
     return settings;
 }
 
+/// Options that would have no effect are refused: who gives one believes in it.
+void check_options(compare_request const& request) {
+    if (request.suite.empty()) {
+        if (request.program.empty()) {
+            throw failure{"compare: no program given; see tarn compare --help"};
+        }
+        if (!request.rows.empty() || !request.settings.empty() || request.list) {
+            throw failure{"compare: --rows, --set and --list need --suite"};
+        }
+        return;
+    }
+    if (!request.program.empty()) {
+        throw failure{"compare: a program and --suite exclude each other"};
+    }
+    if (!request.input.empty() || !request.output.empty() || request.time_limit_s != 0) {
+        throw failure{
+            "compare: with --suite its rows say what --input, --output and --time-limit "
+            "would"};
+    }
+}
+
 std::vector<row> find_rows(compare_request const& request) {
     if (!request.suite.empty()) {
-        if (!request.program.empty()) {
-            throw failure{"compare: a program and --suite exclude each other"};
-        }
-        return select_rows(read_suite(request.suite, parse_settings(request.settings)),
+        suite_settings const settings = parse_settings(request.settings);
+        return select_rows(read_suite(request.suite, request.list ? nullptr : &settings),
                            request.rows);
-    }
-    if (request.program.empty()) {
-        throw failure{"compare: no program given; see tarn compare --help"};
     }
     row only;
     only.name = fs::path{request.program[0]}.filename().native();
     only.command = request.program;
     only.input = request.input;
     only.output = request.output == "any" ? output_rule::any : output_rule::same;
-    only.time_limit_s = request.time_limit_s;
+    if (request.time_limit_s != 0) {
+        only.time_limit_s = request.time_limit_s;
+    }
     return {only};
 }
 
@@ -111,36 +133,70 @@ private:
     std::size_t round_ = 0;
 };
 
-void write_file(fs::path const& path, std::string const& text) {
-    if (text.empty()) {
-        return;
-    }
-    std::ofstream file{path, std::ios::binary};
-    file << text;
-    file.close();
-    if (!file) {
-        throw failure{fmt::format("{}: cannot be written", path.native())};
-    }
-}
+std::string reason() { return std::generic_category().message(errno); }
 
-void prepare_folder(std::string const& folder) {
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (error || ::access(folder.c_str(), W_OK) != 0) {
-        throw failure{fmt::format("--out {}: cannot be made or written to", folder)};
+/// The files of results in a folder; old ones are removed first, lest they pass for new.
+class result_folder {
+public:
+    explicit result_folder(fs::path folder) : folder_{std::move(folder)} {
+        std::error_code error;
+        fs::create_directories(folder_, error);
+        if (error || ::access(folder_.c_str(), W_OK) != 0) {
+            throw failure{
+                fmt::format("--out {}: {}", folder_.native(), error ? error.message() : reason())};
+        }
+        for (fs::directory_entry const& entry : fs::directory_iterator{folder_}) {
+            std::string const name = entry.path().filename().native();
+            if (std::find(names.begin(), names.end(), name) != names.end() ||
+                (name.rfind(figures_prefix, 0) == 0 && entry.path().extension() == ".svg")) {
+                fs::remove(entry.path(), error);
+            }
+        }
     }
-}
 
-void write_results(fs::path const& folder, campaign_result const& result, summary const& summary) {
-    write_file(folder / "runs.csv", format_runs_csv(result));
-    write_file(folder / "rows.csv", format_rows_csv(summary));
-    write_file(folder / "summary.json", format_json(result, summary));
-    write_file(folder / "report.html", format_page(result, summary));
-    write_file(folder / "overview.svg", plot_overview(summary));
-    write_file(folder / "time.svg", plot_ratios(summary, quantity::wall, {}));
-    write_file(folder / "memory.svg", plot_ratios(summary, quantity::peak, {}));
-    for (std::string const& group : figure_groups(summary)) {
-        write_file(folder / (group + ".svg"), plot_ratios(summary, quantity::figure, group));
+    void write(campaign_result const& result, summary const& summary) const {
+        write("runs.csv", format_runs_csv(result));
+        write("rows.csv", format_rows_csv(summary));
+        write("summary.json", format_json(result, summary));
+        write("report.html", format_page(result, summary));
+        write("overview.svg", plot_overview(summary));
+        write("time.svg", plot_ratios(summary, quantity::wall, {}));
+        write("memory.svg", plot_ratios(summary, quantity::peak, {}));
+        for (std::string group : figure_groups(summary)) {
+            std::string const picture = plot_ratios(summary, quantity::figure, group);
+            std::replace(group.begin(), group.end(), ' ', '-');
+            write(fmt::format("{}{}.svg", figures_prefix, group), picture);
+        }
+    }
+
+private:
+    static constexpr std::array<std::string_view, 7> names{
+        "runs.csv",     "rows.csv", "summary.json", "report.html",
+        "overview.svg", "time.svg", "memory.svg"};
+    static constexpr char const* figures_prefix = "figures-";
+
+    void write(std::string const& name, std::string const& text) const {
+        if (text.empty()) {
+            return;
+        }
+        fs::path const path = folder_ / name;
+        std::ofstream file{path, std::ios::binary};
+        file << text;
+        file.close();
+        if (!file) {
+            throw failure{fmt::format("{}: {}", path.native(), reason())};
+        }
+    }
+
+    fs::path folder_;
+};
+
+/// So that no file that tarn opens later becomes a standard one.
+void open_standard_files() {
+    for (int number = 0; number <= STDERR_FILENO; ++number) {
+        if (::fcntl(number, F_GETFD) < 0) {
+            static_cast<void>(!::open("/dev/null", O_RDWR));
+        }
     }
 }
 
@@ -172,7 +228,7 @@ void describe(CLI::App& command, compare_request& request) {
     command
         .add_option("--minutes", request.minutes,
                     "Begin no round that would not end by then (default: no limit)")
-        ->check(CLI::PositiveNumber);
+        ->check(CLI::Range{0.01, 100'000.0});
     command
         .add_option("--time-limit", request.time_limit_s,
                     "Seconds after which a run counts as hung (default: 120)")
@@ -214,6 +270,8 @@ void describe(CLI::App& command, compare_request& request) {
 }
 
 int run_comparison(compare_request const& request) {
+    open_standard_files();
+    check_options(request);
     if (request.list) {
         list_rows(find_rows(request));
         return 0;
@@ -223,8 +281,9 @@ int run_comparison(compare_request const& request) {
     for (std::string const& note : notes) {
         say("tarn: " + note + "\n");
     }
+    std::optional<result_folder> folder;
     if (!request.folder.empty()) {
-        prepare_folder(request.folder);
+        folder.emplace(request.folder);
     }
     progress_line line;
     campaign_result result;
@@ -236,21 +295,28 @@ int run_comparison(compare_request const& request) {
     }
     line.clear();
     if (result.rounds == 0) {
-        say("tarn: " + result.note + "; no results\n");
+        say("tarn: " + result.notes.back() + "; no results\n");
         return 128 + result.signal;
     }
     summary const summary = summarize(result);
-    fmt::print("{}", format_tables(result, summary));
-    if (!request.folder.empty()) {
-        write_results(request.folder, result, summary);
-        fmt::print("\nwritten: {}/report.html, and beside it CSV, JSON and SVG\n", request.folder);
+    if (folder) {
+        folder->write(result, summary);
+    }
+    std::string text = format_tables(result, summary);
+    if (folder) {
+        text += fmt::format("\nwritten: {}/report.html, and beside it CSV, JSON and SVG\n",
+                            request.folder);
+    }
+    if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
+        throw failure{"cannot write the results: " + reason()};
     }
     if (result.signal != 0) {
         return 128 + result.signal;
     }
-    bool const clean = std::all_of(result.runs.begin(), result.runs.end(),
-                                   [](run_record const& run) { return run.error.empty(); });
-    return clean ? 0 : exit_void_runs;
+    if (result.failed) {
+        return exit_own_failure;
+    }
+    return void_rows(result).empty() ? 0 : exit_void_runs;
 }
 
 }  // namespace tarn::cli

@@ -13,15 +13,15 @@ struct compare_request {
     std::vector<std::string> libraries;  // name=path.so[,ENV=VALUE] each
     std::string library;                 // Tarn's own; empty: found beside tarn
     std::size_t rounds = 8;
-    double minutes = 0;  // 0: no limit
-    std::size_t time_limit_s = 120;
+    double minutes = 0;            // 0: no limit
+    std::size_t time_limit_s = 0;  // 0: as not given, likewise below
     bool aa = true;
     std::string suite;                  // file
     std::string rows;                   // names or groups, separated by commas; empty: all
     std::vector<std::string> settings;  // KEY=VALUE each
     bool list = false;
     std::string input;
-    std::string output = "same";
+    std::string output;
     std::string folder;  // for files of results; empty: none
     std::vector<std::string> program;
     std::string own_path;  // argv[0]

@@ -9,7 +9,9 @@
 #include <array>
 #include <cstdio>
 #include <filesystem>
+#include <iterator>
 #include <memory>
+#include <regex>
 #include <set>
 #include <string_view>
 #include <system_error>
@@ -138,31 +140,38 @@ std::vector<std::string> split_list(std::string const& text) {
 }
 
 allocator parse_allocator(std::string const& text) {
-    std::vector<std::string> const parts = split_list(text);
-    std::size_t const equals = parts.empty() ? std::string::npos : parts[0].find('=');
-    if (equals == std::string::npos || equals == 0 || equals + 1 == parts[0].size()) {
-        throw failure{fmt::format("--lib {}: not of the form name=path.so[,ENV=VALUE]", text)};
+    auto const complain = [&text](std::string const& what) {
+        throw failure{fmt::format("--lib {}: {}", text, what)};
+    };
+    std::size_t const path_end = std::min(text.find(','), text.size());
+    std::size_t const equals = text.find('=');
+    if (equals == 0 || equals >= path_end || equals + 1 == path_end) {
+        complain("not of the form name=path.so[,ENV=VALUE]");
     }
     allocator result;
-    result.name = parts[0].substr(0, equals);
-    std::string const path = parts[0].substr(equals + 1);
+    result.name = text.substr(0, equals);
+    std::string const path = text.substr(equals + 1, path_end - equals - 1);
     std::error_code error;
     if (!fs::is_regular_file(path, error) || ::access(path.c_str(), R_OK) != 0) {
-        throw failure{fmt::format("--lib {}: {}: no such readable file", text, path)};
+        complain(path + ": no such readable file");
     }
     result.library = fs::absolute(path).lexically_normal().native();
     if (result.library.find_first_of(" :") != std::string::npos) {
-        throw failure{
-            fmt::format("--lib {}: a path with a space or colon can't be preloaded", text)};
+        complain("a path with a space or colon can't be preloaded");
     }
-    for (std::size_t index = 1; index < parts.size(); ++index) {
-        std::size_t const sign = parts[index].find('=');
-        if (sign == std::string::npos || sign == 0) {
-            throw failure{
-                fmt::format("--lib {}: '{}' is not of the form ENV=VALUE", text, parts[index])};
-        }
-        result.environment.emplace_back(parts[index].substr(0, sign),
-                                        parts[index].substr(sign + 1));
+    std::string const settings = text.substr(path_end);
+    std::regex const name{",([A-Z_][A-Z0-9_]*)="};
+    std::sregex_iterator const end;
+    std::sregex_iterator found{settings.begin(), settings.end(), name};
+    if (!settings.empty() && (found == end || found->position() != 0)) {
+        complain(fmt::format("'{}' is not of the form ENV=VALUE", settings.substr(1)));
+    }
+    for (; found != end; ++found) {
+        auto const begin = static_cast<std::size_t>(found->position() + found->length());
+        auto const next = std::next(found);
+        auto const stop =
+            next == end ? settings.size() : static_cast<std::size_t>(next->position());
+        result.environment.emplace_back((*found)[1].str(), settings.substr(begin, stop - begin));
     }
     result.version = version_of(result.library);
     return result;
@@ -187,6 +196,15 @@ std::vector<allocator> find_allocators(std::string const& names, std::vector<all
     } else {
         for (std::string const& name : split_list(names)) {
             result.push_back(named(name, more, tarn_library));
+        }
+    }
+    if (result.empty()) {
+        throw failure{fmt::format("--allocators '{}' names none", names)};
+    }
+    for (allocator const& given : more) {
+        if (std::none_of(result.begin(), result.end(),
+                         [&](allocator const& one) { return one.name == given.name; })) {
+            throw failure{fmt::format("--lib {}: --allocators does not name it", given.name)};
         }
     }
     std::set<std::string> seen;

@@ -14,7 +14,9 @@ struct allocator {
     std::string version;  // what is known of it: its package and version, else its file's name
 };
 
-/// "name=path.so[,ENV=VALUE]...", as `--lib` takes it. Throws cli::failure, which names the text.
+/// "name=path.so[,ENV=VALUE]...", as `--lib` takes it. Names of variables are in capitals; a comma
+/// that no such name and = follow belongs to the value before it. Throws cli::failure, which names
+/// the text.
 allocator parse_allocator(std::string const& text);
 
 /// The allocators that `names` lists, separated by commas: `own` (nothing preloaded), `glibc`,

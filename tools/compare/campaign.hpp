@@ -2,7 +2,8 @@
 //
 // In a round every row is run once on each allocator, one process after the other, in an order that
 // is drawn anew; so whatever drifts hits all alike. Before the first round each row is run once for
-// the system's caches; that run does not count.
+// the system's caches; that run does not count. An allocator on which a row was void is not tried
+// on it again.
 #pragma once
 
 #include <chrono>
@@ -50,8 +51,9 @@ struct campaign_result {
     std::size_t rounds = 0;        // finished
     std::chrono::system_clock::time_point begin;
     std::chrono::seconds duration{0};
-    std::string note;  // why there are fewer rounds than planned; empty: there are not
-    int signal = 0;    // that ended it early
+    std::vector<std::string> notes;  // what a reader of the results has to know
+    int signal = 0;                  // that ended it early
+    bool failed = false;             // tarn could not go on; a note says why
 };
 
 /// What is to be run next.
@@ -66,7 +68,8 @@ struct progress {
     std::chrono::seconds left;  // expected
 };
 
-/// Calls `show` before each run. Throws cli::failure when processes can't be started.
+/// Calls `show` before each run. Throws cli::failure when a row's input is no regular file, or when
+/// the only row's program can't be started.
 campaign_result run_campaign(campaign_plan plan, cli::signal_watch const& signals,
                              std::function<void(progress const&)> const& show);
 

@@ -9,7 +9,11 @@ namespace tarn::compare {
 namespace {
 
 /// How many of `count` values are cut off at each end.
-std::size_t trimmed_at_each_end(std::size_t count) { return count / 5; }
+std::size_t trimmed_at_each_end(std::size_t count) {
+    // Of fewer values so little would be left that its error can't be told.
+    constexpr std::size_t fewest = 8;
+    return count < fewest ? 0 : count / 5;
+}
 
 double mean(std::vector<double> const& values) {
     return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
@@ -50,7 +54,7 @@ double median(std::vector<double> values) {
 }
 
 bool ratio_estimate::is_tie() const {
-    return error.has_value() && std::abs(std::log(ratio)) < 2 * *error;
+    return error.has_value() && std::abs(std::log(ratio)) <= 2 * *error;
 }
 
 void samples::add_round(std::vector<double> const& values) {
@@ -79,27 +83,34 @@ double samples::value(std::size_t column) const {
     return std::exp(median(levels_) + effect(column));
 }
 
-std::optional<double> samples::pooled_error() const {
-    double squares = 0;
-    for (std::size_t column = 0; column < ranked_; ++column) {
-        std::optional<double> const error = standard_error(residuals(column));
-        if (!error) {
-            return std::nullopt;
-        }
-        squares += *error * *error;
-    }
-    return std::sqrt(2 * squares / static_cast<double>(ranked_));
-}
-
-ratio_estimate samples::ratio(std::size_t a, std::size_t b) const {
+std::optional<double> samples::pair_error(std::size_t a, std::size_t b) const {
     std::vector<double> differences;
     differences.reserve(rounds());
     for (std::vector<double> const& round : logarithms_) {
         differences.push_back(round[a] - round[b]);
     }
-    ratio_estimate result{std::exp(effect(a) - effect(b)), standard_error(std::move(differences))};
+    return standard_error(std::move(differences));
+}
+
+std::optional<double> samples::typical_error() const {
+    std::vector<double> errors;
+    std::size_t const columns = logarithms_.front().size();
+    for (std::size_t a = 0; a < columns; ++a) {
+        for (std::size_t b = a + 1; b < columns; ++b) {
+            std::optional<double> const error = pair_error(a, b);
+            if (!error) {
+                return std::nullopt;
+            }
+            errors.push_back(*error);
+        }
+    }
+    return errors.empty() ? std::nullopt : std::optional{median(std::move(errors))};
+}
+
+ratio_estimate samples::ratio(std::size_t a, std::size_t b) const {
+    ratio_estimate result{std::exp(effect(a) - effect(b)), pair_error(a, b)};
     if (result.error) {
-        result.error = std::max(*result.error, *pooled_error());
+        result.error = std::max(*result.error, typical_error().value_or(0));
     }
     return result;
 }

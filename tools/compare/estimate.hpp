@@ -8,8 +8,7 @@
 //
 // The standard error of a difference of two columns comes from their differences round by round,
 // winsorized as the mean is trimmed (J. W. Tukey, D. H. McLaughlin, 1963). With few rounds such an
-// error is itself a matter of luck, so it is at least what the scatter of all columns together
-// makes likely.
+// error is itself a matter of luck, so it is at least the median of the errors of all pairs.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +17,7 @@
 
 namespace tarn::compare {
 
-/// Without the lowest and the highest fifth, once there are five values. `values` is not empty.
+/// Without the lowest and the highest fifth, once there are eight values. `values` is not empty.
 double trimmed_mean(std::vector<double> values);
 
 /// Standard error of trimmed_mean(values); nothing for fewer than two.
@@ -58,7 +57,8 @@ public:
 private:
     [[nodiscard]] std::vector<double> residuals(std::size_t column) const;
     [[nodiscard]] double effect(std::size_t column) const;
-    [[nodiscard]] std::optional<double> pooled_error() const;
+    [[nodiscard]] std::optional<double> pair_error(std::size_t a, std::size_t b) const;
+    [[nodiscard]] std::optional<double> typical_error() const;
 
     std::size_t ranked_;
     std::vector<std::vector<double>> logarithms_;  // of each round

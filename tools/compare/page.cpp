@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <iterator>
-#include <set>
 #include <string_view>
 
 #include "compare/machine.hpp"
@@ -38,13 +37,15 @@ public:
             "<meta name=\"viewport\" content=\"width=device-width\">"
             "<title>Allocators compared</title><style>{}</style></head><body>\n",
             style);
-        add("<h1>Allocators compared</h1>\n<p>{}, {} rounds in {}.{}</p>\n",
-            format_time(result_.begin), result_.rounds, format_duration(result_.duration),
-            result_.note.empty() ? "" : " <b>" + escaped(result_.note) + ".</b>");
+        add("<h1>Allocators compared</h1>\n<p>{}, {} rounds in {}.</p>\n",
+            format_time(result_.begin), result_.rounds, format_duration(result_.duration));
+        for (std::string const& note : result_.notes) {
+            add("<p><b>{}.</b></p>\n", escaped(note));
+        }
         add("{}", plot_overview(summary_));
         add_means();
         add_aa();
-        add_errors();
+        add_void_rows();
         for (quantity const what : process_quantities) {
             bool const drawn = what == quantity::wall || what == quantity::peak;
             add_section(what, {}, std::string{describe(what).title}, drawn);
@@ -99,7 +100,8 @@ private:
         if (!summary_.twin) {
             return;
         }
-        add("<h2>A/A: {} against itself</h2>\n<p>", result_.plan.columns[*summary_.twin].name);
+        add("<h2>A/A: {} against itself</h2>\n<p>",
+            escaped(result_.plan.columns[*summary_.twin].name));
         for (quantity const what :
              {quantity::wall, quantity::cpu, quantity::peak, quantity::figure}) {
             tie_count const count = count_ties(of_quantity(summary_, what));
@@ -108,22 +110,15 @@ private:
                     count.rows, count.mean->ratio);
             }
         }
-        add("A method without fault would find about one row in twenty to differ.</p>\n");
+        add("Noise alone makes a few rows differ, the fewer rounds the more.</p>\n");
     }
 
-    void add_errors() {
-        std::set<std::string> lines;
-        for (run_record const& run : result_.runs) {
-            if (!run.error.empty()) {
-                lines.insert(fmt::format(
-                    "<li>{} on {}: {}</li>\n", escaped(result_.plan.rows[run.row].name),
-                    escaped(result_.plan.columns[run.column].name), escaped(run.error)));
-            }
-        }
+    void add_void_rows() {
+        std::vector<std::string> const lines = void_rows(result_);
         if (!lines.empty()) {
-            add("<h2>Void runs</h2>\n<ul>\n");
+            add("<h2>Void rows</h2>\n<ul>\n");
             for (std::string const& line : lines) {
-                add("{}", line);
+                add("<li>{}</li>\n", escaped(line));
             }
             add("</ul>\n");
         }
@@ -153,28 +148,26 @@ private:
 
     void add_row(comparison const& row) {
         add("<tr><td title=\"{}\">{}</td><td>{}</td>", escaped(row.about), escaped(row.row),
-            row.best ? format_value(row.cells[*row.best].value, row.unit) : "-");
+            row.best ? escaped(format_value(row.cells[*row.best].value, row.unit)) : "-");
         for (std::size_t column = 0; column < summary_.columns.size(); ++column) {
             cell const& cell = row.cells[column];
-            if (!cell.error.empty()) {
-                bool const is_void = cell.error != not_measured;
-                add("<td{} title=\"{}\">{}</td>", is_void ? " class=\"void\"" : "",
-                    escaped(cell.error), is_void ? "void" : "-");
+            verdict const what = judge(row, column);
+            if (what == verdict::missing || what == verdict::is_void) {
+                add("<td class=\"{}\" title=\"{}\">{}</td>", describe(what), escaped(cell.error),
+                    what == verdict::is_void ? "void" : "-");
                 continue;
             }
-            bool const is_best = row.best == column;
-            add("<td{} title=\"{}\">{:.2f}{}</td>",
-                is_best                 ? " class=\"best\""
-                : cell.to_best.is_tie() ? " class=\"tie\""
-                                        : "",
-                format_value(cell.value, row.unit), cell.to_best.ratio,
-                cell.to_best.error && !is_best
+            add("<td class=\"{}\" title=\"{}\">{:.2f}{}</td>", describe(what),
+                escaped(format_value(cell.value, row.unit)), cell.to_best.ratio,
+                cell.to_best.error && what != verdict::best
                     ? fmt::format(" <small>&plusmn;{:.1f}&thinsp;%</small>",
                                   100 * *cell.to_best.error)
                     : "");
         }
         if (row.aa) {
             add("<td>{:.3f}{}</td>", row.aa->ratio, row.aa->is_tie() ? " tie" : "");
+        } else if (summary_.twin) {
+            add("<td>-</td>");
         }
         add("</tr>\n");
     }

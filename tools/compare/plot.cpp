@@ -19,6 +19,7 @@ namespace {
 constexpr std::array colours{"#4477aa", "#d6336c", "#228833", "#b8860b",
                              "#66a3c7", "#aa3377", "#7a7a7a", "#e07b39"};
 constexpr double mark_radius = 4.5;
+constexpr std::size_t longest_shown = 30;  // letters of a row's name
 
 /// Collects the elements of one picture.
 class drawing {
@@ -181,7 +182,12 @@ std::string plot_ratios(summary const& summary, quantity what, std::string const
     }
     constexpr double most_shown = 8;  // what lies beyond stands at the edge, with its number
     constexpr double width = 760;
-    constexpr double left = 170;
+    constexpr double letter_width = 6.5;
+    std::size_t longest = 10;
+    for (comparison const* const row : rows) {
+        longest = std::max(longest, row->row.size());
+    }
+    double const left = 80 + letter_width * static_cast<double>(std::min(longest, longest_shown));
     constexpr double right = width - 50;
     constexpr double top = 50;
     constexpr double row_height = 22;
@@ -205,7 +211,8 @@ std::string plot_ratios(summary const& summary, quantity what, std::string const
     for (comparison const* const row : rows) {
         std::string const best =
             row->best ? format_value(row->cells[*row->best].value, row->unit) : std::string{};
-        out.text(left - 12, y + 4, "end", fmt::format("{}  {}", row->row, best));
+        out.text(left - 12, y + 4, "end",
+                 fmt::format("{}  {}", printable(row->row, longest_shown), best));
         out.line(left, y, right, y, grid_style);
         for (std::size_t reverse = summary.columns.size(); reverse > 0; --reverse) {
             std::size_t const column = reverse - 1;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "compare/machine.hpp"
+#include "compare/table.hpp"
 
 namespace tarn::compare {
 
@@ -25,13 +26,6 @@ std::string quoted(std::string const& text) {
     return result + "\"";
 }
 
-std::string_view verdict(cell const& cell, bool is_best) {
-    if (!cell.error.empty()) {
-        return cell.error == not_measured ? "" : "void";
-    }
-    return is_best ? "best" : cell.to_best.is_tie() ? "tie" : cell.to_best.error ? "behind" : "";
-}
-
 json to_json(ratio_estimate const& estimate) {
     json result{{"ratio", estimate.ratio}};
     result["se"] = estimate.error ? json(*estimate.error) : json(nullptr);
@@ -45,9 +39,10 @@ json to_json(comparison const& row, campaign_plan const& plan, std::size_t ranke
                 {"cells", json::object()}};
     for (std::size_t column = 0; column < ranked; ++column) {
         cell const& cell = row.cells[column];
-        json entry{{"verdict", verdict(cell, row.best == column)}};
+        json entry{{"verdict", describe(judge(row, column))}};
         if (cell.error.empty()) {
             entry["value"] = cell.value;
+            entry["text"] = format_value(cell.value, row.unit);
             entry.update(to_json(cell.to_best));
         } else {
             entry["error"] = cell.error;
@@ -98,7 +93,7 @@ std::string format_rows_csv(summary const& summary) {
         for (std::size_t column = 0; column < summary.columns.size(); ++column) {
             cell const& cell = row.cells[column];
             text += fmt::format("{},{},{},{},{},{},", quoted(row.group), quoted(row.row),
-                                describe(row.what).key, row.unit, row.rounds,
+                                describe(row.what).key, quoted(row.unit), row.rounds,
                                 quoted(summary.columns[column]));
             text +=
                 cell.error.empty()
@@ -106,7 +101,7 @@ std::string format_rows_csv(summary const& summary) {
                                   cell.to_best.error ? fmt::format("{:.4f}", *cell.to_best.error)
                                                      : std::string{})
                     : std::string{",,"};
-            text += fmt::format(",{},{}\n", verdict(cell, row.best == column), quoted(cell.error));
+            text += fmt::format(",{},{}\n", describe(judge(row, column)), quoted(cell.error));
         }
     }
     return text;
@@ -117,7 +112,7 @@ std::string format_json(campaign_result const& result, summary const& summary) {
     all["begin"] = format_time(result.begin);
     all["duration_s"] = result.duration.count();
     all["rounds"] = result.rounds;
-    all["note"] = result.note;
+    all["notes"] = result.notes;
     for (auto const& [name, value] : describe_machine()) {
         all["machine"][name] = value;
     }
@@ -156,7 +151,7 @@ std::string format_json(campaign_result const& result, summary const& summary) {
     for (comparison const& one : summary.comparisons) {
         all["comparisons"].push_back(to_json(one, result.plan, summary.columns.size()));
     }
-    return all.dump(1) + "\n";
+    return all.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace tarn::compare

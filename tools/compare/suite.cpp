@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <set>
 #include <utility>
 
@@ -25,11 +26,16 @@ using nlohmann::json;
 constexpr std::string_view folder_mark = "{dir}";
 constexpr std::uint64_t number_max = 100'000;
 
+bool has_folder_mark(std::vector<std::string> const& words) {
+    return std::any_of(words.begin(), words.end(), [](std::string const& word) {
+        return word.find(folder_mark) != std::string::npos;
+    });
+}
+
 /// Reads one row; its errors name the row and the key.
 class row_reader {
 public:
-    row_reader(json const& object, std::string place,
-               std::map<std::string, std::string> const& settings)
+    row_reader(json const& object, std::string place, suite_settings const* settings)
         : object_{object}, place_{std::move(place)}, settings_{settings} {}
 
     row read() {
@@ -43,6 +49,10 @@ public:
         }
         place_ += fmt::format(" ({})", result.name);
         result.group = text("group", "programs");
+        if (!std::regex_match(result.group, std::regex{"[A-Za-z0-9_+-]+( [A-Za-z0-9_+-]+)*"})) {
+            complain(
+                fmt::format("group '{}' is not made of letters, digits, _, + and -", result.group));
+        }
         result.about = text("about", "");
         result.command = words("command");
         if (result.command.empty()) {
@@ -50,6 +60,7 @@ public:
         }
         result.client = words("client");
         result.input = filled(text("input", ""));
+        result.uses_folder = has_folder_mark(result.command) || has_folder_mark(result.client);
         std::string const output = text("output", "same");
         if (output != "same" && output != "any") {
             complain(fmt::format("output is '{}', not \"same\" or \"any\"", output));
@@ -118,31 +129,34 @@ private:
     }
 
     /// `text` with its {KEY}s replaced, except {dir}.
-    [[nodiscard]] std::string filled(std::string text) const {
-        for (std::size_t begin = 0; (begin = text.find('{', begin)) != std::string::npos;) {
-            std::size_t const end = text.find('}', begin);
-            if (end == std::string::npos) {
-                complain(fmt::format("has an open '{{' in '{}'", text));
-            }
-            if (text.compare(begin, end + 1 - begin, folder_mark) == 0) {
-                begin = end;
+    [[nodiscard]] std::string filled(std::string const& text) const {
+        if (settings_ == nullptr) {
+            return text;
+        }
+        std::regex const mark{"\\{([A-Za-z_][A-Za-z0-9_]*)\\}"};
+        std::string result;
+        auto rest = text.begin();
+        for (std::sregex_iterator at{text.begin(), text.end(), mark}; at != std::sregex_iterator{};
+             ++at) {
+            result.append(rest, (*at)[0].first);
+            rest = (*at)[0].second;
+            if (at->str() == folder_mark) {
+                result += folder_mark;
                 continue;
             }
-            std::string const key = text.substr(begin + 1, end - begin - 1);
-            auto const found = settings_.find(key);
-            if (found == settings_.end()) {
-                complain(
-                    fmt::format("uses {{{0}}}, which nothing sets; --set {0}=VALUE does", key));
+            auto const found = settings_->find((*at)[1].str());
+            if (found == settings_->end()) {
+                complain(fmt::format("uses {{{0}}}, which nothing sets; --set {0}=VALUE does",
+                                     (*at)[1].str()));
             }
-            text.replace(begin, end + 1 - begin, found->second);
-            begin += found->second.size();
+            result += found->second;
         }
-        return text;
+        return result.append(rest, text.end());
     }
 
     json const& object_;
     std::string place_;
-    std::map<std::string, std::string> const& settings_;
+    suite_settings const* settings_;
     std::set<std::string> known_;
 };
 
@@ -160,19 +174,22 @@ json parse(std::string const& path) {
 
 }  // namespace
 
-std::vector<row> read_suite(std::string const& path,
-                            std::map<std::string, std::string> const& settings) {
+std::vector<row> read_suite(std::string const& path, suite_settings const* settings) {
     json const suite = parse(path);
     if (!suite.is_object() || !suite.contains("rows") || !suite["rows"].is_array()) {
         throw failure{fmt::format("suite {}: has no list \"rows\"", path)};
     }
-    auto all_settings = settings;
-    all_settings["suite"] = fs::absolute(path).parent_path().lexically_normal().native();
+    suite_settings all_settings;
+    if (settings != nullptr) {
+        all_settings = *settings;
+        all_settings["suite"] = fs::absolute(path).parent_path().lexically_normal().native();
+    }
     std::vector<row> rows;
     std::set<std::string> names;
     for (json const& object : suite["rows"]) {
         std::string const place = fmt::format("suite {}: row {}", path, rows.size() + 1);
-        rows.push_back(row_reader{object, place, all_settings}.read());
+        rows.push_back(
+            row_reader{object, place, settings == nullptr ? nullptr : &all_settings}.read());
         if (!names.insert(rows.back().name).second) {
             throw failure{
                 fmt::format("{} ({}) has the name of an earlier one", place, rows.back().name)};
@@ -208,14 +225,6 @@ std::string with_folder(std::string text, std::string const& folder) {
         at += folder.size();
     }
     return text;
-}
-
-bool wants_folder(row const& row) {
-    auto const has_mark = [](std::string const& word) {
-        return word.find(folder_mark) != std::string::npos;
-    };
-    return has_mark(row.input) || std::any_of(row.command.begin(), row.command.end(), has_mark) ||
-           std::any_of(row.client.begin(), row.client.end(), has_mark);
 }
 
 }  // namespace tarn::compare

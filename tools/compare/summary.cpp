@@ -1,5 +1,7 @@
 #include "compare/summary.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -230,6 +232,51 @@ quantity_text describe(quantity what) {
             break;
     }
     return {"figure", "figures", ""};
+}
+
+verdict judge(comparison const& row, std::size_t column) {
+    cell const& cell = row.cells[column];
+    if (!cell.error.empty()) {
+        return cell.error == not_measured ? verdict::missing : verdict::is_void;
+    }
+    if (row.best == column) {
+        return verdict::best;
+    }
+    return !cell.to_best.error     ? verdict::unknown
+           : cell.to_best.is_tie() ? verdict::tie
+                                   : verdict::behind;
+}
+
+std::string_view describe(verdict what) {
+    switch (what) {
+        case verdict::best:
+            return "best";
+        case verdict::tie:
+            return "tie";
+        case verdict::behind:
+            return "behind";
+        case verdict::unknown:
+            return "unknown";
+        case verdict::missing:
+            return "missing";
+        case verdict::is_void:
+            break;
+    }
+    return "void";
+}
+
+std::vector<std::string> void_rows(campaign_result const& result) {
+    std::vector<std::string> lines;
+    for (run_record const& run : result.runs) {
+        if (!run.error.empty()) {
+            std::string line = fmt::format("{} on {}: {}", result.plan.rows[run.row].name,
+                                           result.plan.columns[run.column].name, run.error);
+            if (std::find(lines.begin(), lines.end(), line) == lines.end()) {
+                lines.push_back(std::move(line));
+            }
+        }
+    }
+    return lines;
 }
 
 summary summarize(campaign_result const& result) { return summarizer{result}.make(); }

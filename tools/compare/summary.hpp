@@ -18,6 +18,8 @@ namespace tarn::compare {
 
 enum class quantity { wall, cpu, peak, final, faults, figure };
 
+enum class verdict { best, tie, behind, unknown, missing, is_void };
+
 struct quantity_text {
     std::string_view key;    // in CSV and JSON
     std::string_view title;  // in tables
@@ -53,6 +55,13 @@ struct comparison {
     std::optional<ratio_estimate> aa;  // the A/A column over its twin
 };
 
+/// What to say of a column's cell: `unknown` when there is no error to judge by, `missing` when the
+/// runs were good but did not yield the quantity.
+verdict judge(comparison const& row, std::size_t column);
+
+/// "best", "tie", ... as files name it.
+std::string_view describe(verdict what);
+
 /// A geometric mean over the rows of a group in which every ranked column has a value.
 struct mean {
     quantity what = quantity::wall;
@@ -69,6 +78,9 @@ struct summary {
 };
 
 summary summarize(campaign_result const& result);
+
+/// A line "ROW on ALLOCATOR: why" for each row that is void on an allocator.
+std::vector<std::string> void_rows(campaign_result const& result);
 
 /// The comparisons of one quantity, and of one group unless it is empty.
 std::vector<comparison const*> of_quantity(summary const& summary, quantity what,

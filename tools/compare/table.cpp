@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
-#include <set>
 
 #include "cli/report.hpp"
 
@@ -15,8 +14,9 @@ namespace tarn::compare {
 
 namespace {
 
-constexpr std::size_t column_width = 11;
+constexpr std::size_t column_width_min = 11;
 constexpr std::size_t narrow_row_width = 10;
+constexpr std::size_t single_width = 15;
 
 class text {
 public:
@@ -31,17 +31,19 @@ private:
     std::string text_;
 };
 
-std::string missing_text(cell const& cell) { return cell.error == not_measured ? "-" : "void"; }
-
-/// A ratio with a mark: "=" ties with the best.
-std::string format_ratio(cell const& cell, bool is_best) {
-    if (!cell.error.empty()) {
-        return missing_text(cell) + " ";
+/// A ratio with a mark: "*" is the best, "=" ties with it.
+std::string format_ratio(comparison const& row, std::size_t column) {
+    verdict const what = judge(row, column);
+    if (what == verdict::missing) {
+        return "- ";
     }
-    return fmt::format("{:.2f}{}", cell.to_best.ratio,
-                       is_best                 ? "*"
-                       : cell.to_best.is_tie() ? "="
-                                               : " ");
+    if (what == verdict::is_void) {
+        return "void ";
+    }
+    return fmt::format("{:.2f}{}", row.cells[column].to_best.ratio,
+                       what == verdict::best  ? "*"
+                       : what == verdict::tie ? "="
+                                              : " ");
 }
 
 double typical_error(comparison const& row) {
@@ -62,10 +64,19 @@ std::size_t row_width(summary const& summary) {
     return width + 1;
 }
 
+/// Of the columns with ratios.
+std::size_t column_width(summary const& summary) {
+    std::size_t width = column_width_min;
+    for (std::string const& column : summary.columns) {
+        width = std::max(width, column.size() + 2);
+    }
+    return width;
+}
+
 void add_header(text& out, summary const& summary, std::string const& title, std::size_t width) {
     out.add("\n{}\n{:<{}}{:>11}", title, "", width, "best");
     for (std::string const& column : summary.columns) {
-        out.add("{:>{}}", column, column_width);
+        out.add("{:>{}}", column, column_width(summary));
     }
     out.add("{:>8}\n", "se");
 }
@@ -78,7 +89,7 @@ void add_mean_line(text& out, summary const& summary, quantity what, std::string
     }
     out.add("{:<{}}", fmt::format("mean of {}", mean->rows), width + 11);
     for (ratio_estimate const& one : mean->of) {
-        out.add("{:>{}}", fmt::format("{:.3f} ", one.ratio), column_width);
+        out.add("{:>{}}", fmt::format("{:.3f} ", one.ratio), column_width(summary));
     }
     out.add("\n");
 }
@@ -95,7 +106,7 @@ void add_table(text& out, summary const& summary, quantity what, std::string con
         out.add("{:<{}}{:>11}", row->row, width,
                 row->best ? format_value(row->cells[*row->best].value, row->unit) : "-");
         for (std::size_t column = 0; column < summary.columns.size(); ++column) {
-            out.add("{:>{}}", format_ratio(row->cells[column], row->best == column), column_width);
+            out.add("{:>{}}", format_ratio(*row, column), column_width(summary));
         }
         double const error = typical_error(*row);
         out.add("{:>8}\n", error > 0 ? fmt::format("{:.1f} %", 100 * error) : "-");
@@ -111,27 +122,27 @@ void add_single(text& out, summary const& summary) {
     }
     out.add("{:<{}}", "", width);
     for (comparison const& row : summary.comparisons) {
-        out.add("{:>20}", row.what == quantity::final  ? "final memory"
-                          : row.what == quantity::peak ? "peak memory"
-                          : row.what == quantity::cpu  ? "user+sys"
-                                                       : describe(row.what).title);
+        std::string_view const title = row.what == quantity::final  ? "final memory"
+                                       : row.what == quantity::peak ? "peak memory"
+                                       : row.what == quantity::cpu  ? "user+sys"
+                                                                    : describe(row.what).title;
+        out.add("{:>{}}", title, single_width);
     }
     out.add("\n");
     for (std::size_t column = 0; column < summary.columns.size(); ++column) {
         out.add("{:<{}}", summary.columns[column], width);
         for (comparison const& row : summary.comparisons) {
-            cell const& cell = row.cells[column];
-            out.add("{:>20}", cell.error.empty()
-                                  ? fmt::format("{} {:>7}", format_value(cell.value, row.unit),
-                                                format_ratio(cell, row.best == column))
-                                  : missing_text(cell) + " ");
+            std::string const value = row.cells[column].error.empty()
+                                          ? format_value(row.cells[column].value, row.unit) + " "
+                                          : std::string{};
+            out.add("{:>{}}", value + format_ratio(row, column), single_width);
         }
         out.add("\n");
     }
     out.add("{:<{}}", "se", width);
     for (comparison const& row : summary.comparisons) {
         double const error = typical_error(row);
-        out.add("{:>20}", error > 0 ? fmt::format("{:.1f} % ", 100 * error) : "- ");
+        out.add("{:>{}}", error > 0 ? fmt::format("{:.1f} % ", 100 * error) : "- ", single_width);
     }
     out.add("\n");
 }
@@ -152,19 +163,13 @@ void add_aa(text& out, campaign_result const& result, summary const& summary) {
     }
 }
 
-void add_errors(text& out, campaign_result const& result) {
-    std::set<std::string> lines;
-    for (run_record const& run : result.runs) {
-        if (!run.error.empty()) {
-            lines.insert(fmt::format("  {} on {}: {}\n", result.plan.rows[run.row].name,
-                                     result.plan.columns[run.column].name, run.error));
-        }
-    }
+void add_void_rows(text& out, campaign_result const& result) {
+    std::vector<std::string> const lines = void_rows(result);
     if (!lines.empty()) {
         out.add("\nvoid, and left out of all means:\n");
     }
     for (std::string const& line : lines) {
-        out.add("{}", line);
+        out.add("  {}\n", line);
     }
 }
 
@@ -190,13 +195,14 @@ std::string format_duration(std::chrono::seconds duration) {
     return fmt::format("{}:{:02}", total / 60, total % 60);
 }
 
-std::string group_title(std::string const& group) { return group.empty() ? "all rows" : group; }
-
 std::string format_tables(campaign_result const& result, summary const& summary) {
     text out;
     bool const single = result.plan.rows.size() == 1 && result.plan.rows[0].figures.empty();
-    out.add("{} of {} rounds in {}{}{}\n", result.rounds, result.plan.rounds,
-            format_duration(result.duration), result.note.empty() ? "" : "; ", result.note);
+    out.add("{} of {} rounds in {}\n", result.rounds, result.plan.rounds,
+            format_duration(result.duration));
+    for (std::string const& note : result.notes) {
+        out.add("{}\n", note);
+    }
     if (single) {
         add_single(out, summary);
     } else {
@@ -214,7 +220,7 @@ std::string format_tables(campaign_result const& result, summary const& summary)
         "standard error of a ratio{}\n",
         single ? "" : ";\nmean: geometric, over the rows where all ran");
     add_aa(out, result, summary);
-    add_errors(out, result);
+    add_void_rows(out, result);
     return std::move(out).take();
 }
 

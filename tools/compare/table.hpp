@@ -17,7 +17,4 @@ std::string format_tables(campaign_result const& result, summary const& summary)
 /// "1:05", "1:02:03".
 std::string format_duration(std::chrono::seconds duration);
 
-/// What a group's rows are called in a heading: "all rows" for the empty one.
-std::string group_title(std::string const& group);
-
 }  // namespace tarn::compare
