@@ -92,10 +92,15 @@ inline void escape(void* block) noexcept { asm volatile("" : : "g"(block) : "mem
 inline constexpr unsigned tag_size_bits = 24;
 
 /// A block that knows its own size, for those who pass bare pointers around: `bytes`, at least 16
-/// and below 16 MiB, and the low bits of `salt` are its tag, at both of its ends.
+/// and below 16 MiB, and the low bits of `salt` are its tag, at both of its ends. All of its memory
+/// is touched, as it would be by who has a use for it.
 inline void* take_tagged(std::size_t bytes, std::uint64_t salt) {
+    constexpr std::size_t os_page_bytes = 4096;
     std::uint64_t const tag = salt << tag_size_bits | bytes;
     char* const block = static_cast<char*>(must_allocate(bytes));
+    for (std::size_t offset = os_page_bytes; offset < bytes; offset += os_page_bytes) {
+        block[offset] = 1;
+    }
     std::memcpy(block, &tag, sizeof tag);
     std::memcpy(block + bytes - sizeof tag, &tag, sizeof tag);
     return block;

@@ -27,7 +27,7 @@ void add_page(statistics& to, heap::page const& each) noexcept {
     heap::remote_state const remote = each.remote.load();
     std::int64_t const posted = is_small ? static_cast<std::int64_t>(remote.count()) : 0;
     auto const live =
-        static_cast<std::uint64_t>(std::max<std::int64_t>(each.out.get() - posted, 0));
+        static_cast<std::uint64_t>(std::max<std::int64_t>(each.outside() - posted, 0));
     // Not the page's own size_class: the descriptor may be about to serve another page.
     unsigned const size_class =
         is_small && bytes <= sizing::small_max ? sizing::class_of(bytes) : 0;

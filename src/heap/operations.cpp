@@ -57,6 +57,17 @@ private:
 
 constexpr std::size_t bytes_max = PTRDIFF_MAX;
 
+// What realloc makes this large gets a run of its own, though a size class would do: it will grow
+// again, and a run grows in place.
+constexpr std::size_t grown_run_bytes_min = 16 * KiB;
+
+// Up to here calloc clears a block faster than it finds out whether that is needed.
+constexpr std::size_t clear_bytes_max = 1 * KiB;
+
+// From here on calloc gives memory that was used back to the system, which hands out zeros as they
+// are touched: large tables are mostly sparse, and what nobody touches is then not resident.
+constexpr std::size_t purge_to_zero_bytes_min = 2 * MiB;
+
 bool is_possible(char const* operation, std::size_t bytes, void const* caller) noexcept {
     if (bytes <= bytes_max) [[likely]] {
         return true;
@@ -132,6 +143,12 @@ void* allocate_any(thread_heap& heap, std::size_t bytes, void const* caller) noe
     return heap.allocate_class(sizing::class_of(bytes));
 }
 
+/// For a block that realloc makes larger.
+void* allocate_grown(thread_heap& heap, std::size_t bytes, void const* caller) noexcept {
+    slow_path const inside{heap, "realloc", caller};
+    return allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum, .grows = true}).start;
+}
+
 /// Whether a block of `usable` bytes should stay where it is for a request of `bytes`.
 bool fits_well(std::size_t usable, std::size_t bytes) noexcept {
     return bytes <= usable && (bytes >= usable / 2 || usable <= 2 * sizing::quantum);
@@ -149,7 +166,7 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
     if (!is_run && fits_well(usable, bytes)) {
         return ptr;
     }
-    if (is_run && bytes > sizing::small_max) {
+    if (is_run && bytes >= grown_run_bytes_min / 2) {
         slow_path const inside{heap, "realloc", caller};
         if (resize_run_in_place(*home, bytes)) {
             return ptr;
@@ -158,7 +175,9 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
             return moved;
         }
     }
-    void* const moved = allocate_any(heap, bytes, caller);
+    bool const grows = bytes > usable && bytes >= grown_run_bytes_min;
+    void* const moved =
+        grows ? allocate_grown(heap, bytes, caller) : allocate_any(heap, bytes, caller);
     if (moved == nullptr) {
         return bytes <= usable ? ptr : nullptr;  // shrinking can't fail
     }
@@ -198,6 +217,11 @@ void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noexcept {
 }
 
 void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) noexcept {
+    if (bytes <= clear_bytes_max) {
+        if (void* const block = heap->try_allocate(bytes)) {
+            return std::memset(block, 0, bytes);
+        }
+    }
     if (!is_possible("calloc", bytes, caller)) {
         errno = ENOMEM;
         return nullptr;
@@ -209,7 +233,10 @@ void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) 
                 return own.allocate_class_zeroed(sizing::class_of(bytes), bytes);
             }
             run_block const got = allocate_run(own, {.bytes = bytes, .alignment = sizing::quantum});
-            if (got.start != nullptr && !got.zeroed) {
+            if (got.start != nullptr && !got.zeroed &&
+                (bytes < purge_to_zero_bytes_min ||
+                 !platform::os::purge(got.start,
+                                      base::align_up(bytes, platform::os::page_bytes())))) {
                 std::memset(got.start, 0, bytes);
             }
             return got.start;

@@ -166,6 +166,7 @@ void repair(page& orphan, block const* list) noexcept {
             --outside;
         }
     }
+    orphan.frees = &orphan.local;
     orphan.local = rebuilt;
     orphan.out.set(outside);
     orphan.fresh_zeroed = false;  // blocks behind capacity may have been linked already

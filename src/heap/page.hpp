@@ -3,8 +3,11 @@
 // Threads    line 0 is the owner's to write; others read `owner`, `start`, `divisor` and the
 //            atomic counters. `remote` is everybody's. A page without owner is changed only by
 //            whoever just took it (heap/remote_word.hpp).
-// Always     out + length(local) == capacity <= reserved. `out` counts blocks that are live, in
-//            the owner's allocation list, or in `remote`.
+// Always     outside() + length(local) == capacity <= reserved. outside() counts blocks that are
+//            live, in the owner's allocation list, or in `remote`.
+//            `frees` is where the owner's frees go: to `local`, or, while the page is the one its
+//            class allocates from and the class is not a small one, straight to the allocation
+//            list. Then `local` is empty and `out` no more than a count-down to the next look.
 //            Descriptors lie in a record_table, apart from blocks, and are never unmapped.
 // Cost       128 bytes per page or large block: a line that the owner's frees touch, and one that
 //            the frees of others and the slow path touch. malloc's fast path touches neither.
@@ -37,18 +40,19 @@ struct alignas(128) page {
     base::single_writer<thread_heap*> owner;  // null: nobody; every free then takes the slow path
     std::byte* start;                         // of the first block
     std::uint64_t divisor;                    // ceil(2^64 / block bytes), see is_block_start()
+    block** frees;                            // &local, or the owner's allocation list
     block* local;                             // freed by the owner, not yet handed out again
-    base::single_writer<int> out;
-    base::single_writer<int> capacity;  // blocks made so far; the rest is untouched memory
+    base::single_writer<int> out;             // outside(), or counts_down
+    base::single_writer<int> capacity;        // blocks made so far; the rest is untouched memory
     base::single_writer<std::size_t> block_bytes;
-    std::int32_t reserved;  // blocks that fit
     std::atomic<page_kind> kind;
     std::uint8_t size_class;
-    bool list_zeroed;        // the owner's allocation list is zero but for the links
-    bool fresh_zeroed;       // memory behind capacity is zero
-    std::int32_t accounted;  // `out` when the owner last told the statistics
+    bool list_zeroed;   // the owner's allocation list is zero but for the links
+    bool fresh_zeroed;  // memory behind capacity is zero
 
-    remote_word remote;
+    alignas(64) remote_word remote;
+    std::int32_t reserved;   // blocks that fit
+    std::int32_t accounted;  // outside() when the owner last told the statistics
     page* list_next;
     page* list_prev;
     space::run memory;
@@ -75,11 +79,38 @@ struct alignas(128) page {
         return start + offset / bytes * bytes;
     }
 
-    /// Owner's free. True: nothing is outside any more, or (a double free) nothing was before.
-    [[nodiscard]] TARN_HOT bool push_local(void* ptr) noexcept {
-        local = ::new (ptr) block{local};
+    /// What `out` starts from while frees go to the allocation list: far above any number of
+    /// blocks.
+    static constexpr int counts_down = 1 << 30;
+    static constexpr int blocks_max = 1 << 16;
+
+    [[nodiscard]] int outside() const noexcept {
+        int const count = out.get();
+        return count >= blocks_max ? capacity.get() : count;
+    }
+
+    /// Owner's free. True: nothing is outside any more, or (a double free) nothing was before, or
+    /// the count-down has ended.
+    [[nodiscard]] TARN_HOT bool push(void* ptr) noexcept {
+        block*& list = *frees;
+        list = ::new (ptr) block{list};
         return out.decrement_to_zero();
     }
+
+    /// From here on the owner's frees go to `list`, its allocation list; `local` is empty.
+    void free_to(block*& list) noexcept {
+        TARN_ASSERT(local == nullptr);
+        frees = &list;
+        out.set(counts_down);
+    }
+
+    /// Ends that, if it was so.
+    void free_to_local() noexcept {
+        out.set(outside());
+        frees = &local;
+    }
+
+    [[nodiscard]] bool frees_to_local() const noexcept { return frees == &local; }
 
     /// Adds what other threads freed to the local list. For whoever holds the page. A list longer
     /// than what was out is reported as a double free and dropped, since it may be a ring.

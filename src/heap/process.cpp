@@ -11,6 +11,7 @@ using platform::os;
 
 constinit process_page_map pages;
 constinit process_state process;
+constinit heap_options process_state::options;
 constinit thread_heap empty_heap;
 constinit thread_heap finished_heap;
 constinit thread_heap late_heap;
@@ -184,7 +185,7 @@ outside_totals measure_outside() noexcept {
         }
         std::int64_t const posted =
             kind == page_kind::small ? static_cast<std::int64_t>(each.remote.load().count()) : 0;
-        std::int64_t const blocks = std::max<std::int64_t>(each.out.get() - posted, 0);
+        std::int64_t const blocks = std::max<std::int64_t>(each.outside() - posted, 0);
         totals.blocks += static_cast<std::uint64_t>(blocks);
         totals.bytes += static_cast<std::uint64_t>(blocks) * each.block_bytes.get();
     });

@@ -26,14 +26,16 @@ struct alignas(64) shared_bin {
     std::atomic<bool> has_empty{false};  // a page inside became empty by remote frees
 };
 
+/// All zero at first: it lies in .bss and costs memory only where it is touched. Hence `options`,
+/// which are not, stand by themselves.
 struct process_state {
+    TARN_HIDDEN static heap_options options;
+
     space::record_table<page, platform::os, base::lock_rank::page_records> descriptors;
     space::record_table<thread_heap, platform::os, base::lock_rank::heap_records> heaps;
     space::address_space space;
     std::array<shared_bin, sizing::class_count> bins;
-    base::tagged_stack idle_heaps;  // records of finished threads
-    heap_options options;
-
+    base::tagged_stack idle_heaps;              // records of finished threads
     std::atomic<std::uint32_t> start_state{0};  // a start_phase
     std::atomic<bool> host_told{false};
     std::atomic<bool> bins_have_empty{false};  // in some bin has_empty is set

@@ -36,6 +36,7 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
     }
     home->start = memory.base;
     home->divisor = 0;  // is_block_start() is for small pages
+    home->frees = &home->local;
     home->local = nullptr;
     home->out.set(1);
     home->capacity.set(1);
@@ -125,7 +126,9 @@ run_block allocate_large(run_request wanted) noexcept {
     std::size_t const slices = slices_for(wanted.bytes);
     std::size_t const alignment = std::max<std::size_t>(wanted.alignment / slice_bytes, 1);
     process.space.ask_for_purge();
-    space::run const memory = process.space.acquire(slices, alignment);
+    constexpr std::size_t room_to_grow = 4;  // in place, as a multiple
+    space::run const memory =
+        process.space.acquire(slices, alignment, wanted.grows ? room_to_grow * slices : 0);
     if (memory.base == nullptr) {
         return {};
     }

@@ -24,6 +24,7 @@ inline constexpr std::size_t huge_mappings_max = 10'000;
 struct run_request {
     std::size_t bytes;      // > 0, at most PTRDIFF_MAX
     std::size_t alignment;  // a power of two
+    bool grows = false;     // it has grown before and will again: better where there is room
 };
 
 struct run_block {

@@ -15,6 +15,11 @@ namespace {
 constexpr std::size_t make_bytes_min = 4 * KiB;   // new blocks per step: touched memory stays
 constexpr std::size_t make_bytes_max = 32 * KiB;  // close to what is used
 
+// From this class on the owner's frees go straight back to the allocation list: a block that was
+// just used is the next to be used. Smaller blocks wait in their page's list, which costs a slow
+// path once for each list of some dozen blocks; with larger ones it would come every few.
+constexpr unsigned first_reused_class = sizing::linear_classes + 1;
+
 void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
     // One writer: no read-modify-write needed.
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
@@ -38,7 +43,9 @@ void* thread_heap::allocate_class_zeroed(unsigned size_class, std::size_t bytes)
     if (fresh == nullptr) {
         return nullptr;
     }
-    if (slots_[size_class].current->list_zeroed) {
+    page const& from = *slots_[size_class].current;
+    // Had a block come back to the list, the count-down would have begun.
+    if (from.list_zeroed && (from.frees_to_local() || from.out.get() == page::counts_down)) {
         static_cast<block*>(fresh)->next = nullptr;  // the only word that was written
     } else {
         std::memset(fresh, 0, bytes);
@@ -51,6 +58,7 @@ bool thread_heap::refill(unsigned size_class) noexcept {
     TARN_ASSERT(slots_[size_class].head == nullptr);
     page* from = slots_[size_class].current;
     if (from != nullptr) {
+        from->free_to_local();
         if (take_list(*from)) {
             return true;
         }
@@ -95,6 +103,9 @@ bool thread_heap::take_list(page& from) noexcept {
         return false;
     }
     account(from);
+    if (size_class >= first_reused_class) {
+        from.free_to(slots_[size_class].head);
+    }
     return true;
 }
 
@@ -182,6 +193,7 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     std::size_t const bytes = sizing::class_bytes(size_class);
     fresh->start = memory.base;
     fresh->divisor = page::divisor_for(bytes);
+    fresh->frees = &fresh->local;
     fresh->local = nullptr;
     fresh->out.set(0);
     fresh->capacity.set(0);
@@ -277,6 +289,10 @@ void thread_heap::report(misuse const& event) noexcept {
 }
 
 void thread_heap::deallocate_emptied(page& home, void* ptr, void const* caller) noexcept {
+    if (!home.frees_to_local()) {
+        home.out.set(page::counts_down);
+        return;
+    }
     if (home.out.get() < 0) {
         home.rebuild_empty();
         report({.kind = misuse_kind::double_free,
@@ -303,13 +319,13 @@ void thread_heap::deallocate_found(page& home, void* ptr, void const* caller) no
         return;
     }
     bool const is_own = home.owner.get() == this;
-    if (ptr == (is_own ? home.local : home.remote.load().list())) {
+    if (ptr == (is_own ? *home.frees : home.remote.load().list())) {
         event.kind = misuse_kind::double_free;
         event.block = ptr;
         report(event);
     } else if (!is_own) {
         free_elsewhere(home, ptr);
-    } else if (home.push_local(ptr)) {
+    } else if (home.push(ptr)) {
         deallocate_emptied(home, ptr, caller);
     }
 }
@@ -322,7 +338,7 @@ void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
         if (seen.how() == hold::adrift) {
             if (home.remote.try_claim()) {
                 home.owner.set(this);
-                bool const empty = home.push_local(ptr);
+                bool const empty = home.push(ptr);
                 account(home);
                 if (empty) {
                     release_page(home);
@@ -346,10 +362,11 @@ void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
 /// Puts the allocation list of a class back into the page it came from.
 void thread_heap::return_list(unsigned size_class) noexcept {
     page* const home = slots_[size_class].current;
+    home->free_to_local();
     int returned = 0;
     while (block* const head = slots_[size_class].head) {
         slots_[size_class].head = head->next;
-        static_cast<void>(home->push_local(head));
+        static_cast<void>(home->push(head));
         ++returned;
     }
     count_handed(size_class, -returned);
@@ -390,6 +407,9 @@ void thread_heap::collect() noexcept {
             }
         }
         page* const last = slots_[size_class].current;
+        if (last != nullptr && !last->frees_to_local()) {
+            return_list(size_class);
+        }
         if (last != nullptr && slots_[size_class].head == nullptr) {
             last->collect_remote();
             if (last->out.get() == 0) {
@@ -412,8 +432,9 @@ void thread_heap::forget() noexcept {
 }
 
 void thread_heap::account(page& owned) noexcept {
-    std::int64_t const change = owned.out.get() - owned.accounted;
-    owned.accounted = owned.out.get();
+    int const outside = owned.outside();
+    std::int64_t const change = outside - owned.accounted;
+    owned.accounted = outside;
     growth_bytes_ += change * static_cast<std::int64_t>(owned.block_bytes.get());
     if (growth_bytes_ >= growth_step_bytes || growth_bytes_ <= -growth_step_bytes ||
         handed_bytes_ >= 4 * growth_step_bytes) {
@@ -450,7 +471,7 @@ void thread_heap::audit() const noexcept {
             TARN_CHECK(last->owner.get() == this);
             TARN_CHECK(last->size_class == size_class);
             last->audit();
-            TARN_CHECK(listed(size_class) <= static_cast<std::size_t>(last->out.get()));
+            TARN_CHECK(listed(size_class) <= static_cast<std::size_t>(last->outside()));
         }
         for (page const* own = kept_[size_class].front(); own != nullptr; own = own->list_next) {
             TARN_CHECK(own->owner.get() == this);

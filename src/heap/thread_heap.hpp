@@ -207,10 +207,10 @@ TARN_HOT void thread_heap::deallocate(void* ptr) noexcept {
     // A page's owner field equals `this` only if this thread stored it and has not left the page
     // since: a relaxed read may be stale, but never falsely equal.
     if (home == nullptr || !home->owner.equals(this) || !home->is_block_start(ptr) ||
-        ptr == home->local) [[unlikely]] {
+        ptr == *home->frees) [[unlikely]] {
         return deallocate_slow(ptr, this);
     }
-    if (home->push_local(ptr)) [[unlikely]] {
+    if (home->push(ptr)) [[unlikely]] {
         return heap::deallocate_emptied(ptr, home, this);
     }
 }

@@ -86,12 +86,13 @@ constexpr unsigned class_of_aligned(std::size_t bytes, std::size_t alignment) no
     return rounded <= small_max ? class_of(rounded) : 0;
 }
 
-inline constexpr std::size_t blocks_per_page_min = 8;
+// Few, since a thread that uses one block of a class holds a page of it. What is left behind the
+// last block is address space, not memory. docs/design/speed.md has figures for 1 to 8.
+inline constexpr std::size_t blocks_per_page_min = 2;
 
-/// Slices of a page of this class: at least blocks_per_page_min blocks, a power of two.
+/// Slices of a page of this class: as few as hold blocks_per_page_min blocks.
 constexpr std::size_t class_slices(unsigned size_class) noexcept {
-    std::size_t const wanted = blocks_per_page_min * class_bytes(size_class);
-    return wanted <= slice_bytes ? 1 : std::bit_ceil(wanted) / slice_bytes;
+    return base::divide_up(blocks_per_page_min * class_bytes(size_class), slice_bytes);
 }
 
 inline constexpr std::size_t page_slices_max = class_slices(class_count - 1);

@@ -28,18 +28,19 @@ slice_range address_space::range_of(arena const& in, std::byte const* base,
     return {static_cast<std::size_t>(base - in.base) / slice_bytes, slices};
 }
 
-run address_space::acquire(std::size_t slices, std::size_t alignment_slices) noexcept {
+run address_space::acquire(std::size_t slices, std::size_t alignment_slices,
+                           std::size_t gap_slices) noexcept {
     TARN_AUDIT(audit());
     if (slices > arena_slices_max || alignment_slices > arena_slices_max) {
         return {};
     }
-    claim taken = take(slices, alignment_slices);
+    claim taken = take(slices, alignment_slices, gap_slices);
     constexpr int tries_max = 16;  // others may be faster, and take what was just added
     for (int i = 0; taken.in == nullptr && i < tries_max; ++i) {
         if (!add_arena(slices, alignment_slices)) {
             return {};
         }
-        taken = take(slices, alignment_slices);
+        taken = take(slices, alignment_slices, 0);
     }
     if (taken.in == nullptr) {
         return {};
@@ -54,16 +55,19 @@ run address_space::acquire(std::size_t slices, std::size_t alignment_slices) noe
             .zeroed = taken.zeroed};
 }
 
-address_space::claim address_space::take(std::size_t slices, std::size_t alignment) noexcept {
+address_space::claim address_space::take(std::size_t slices, std::size_t alignment,
+                                         std::size_t gap) noexcept {
     base::lock_guard const guard{mutex_};
-    for (std::size_t index = 0; index < arena_count_; ++index) {
-        arena& in = arenas_[index];
-        if (in.longest_free < slices) {
-            continue;
-        }
-        slice_range const range = find_fit(in, slices, alignment);
-        if (range.count != 0) {
-            return claim_locked(index, range);
+    for (std::size_t const wanted : {gap, slices}) {
+        for (std::size_t index = 0; index < arena_count_ && wanted >= slices; ++index) {
+            arena& in = arenas_[index];
+            if (in.longest_free < wanted) {
+                continue;
+            }
+            slice_range const range = find_fit(in, wanted, alignment);
+            if (range.count != 0) {
+                return claim_locked(index, {range.first, slices});
+            }
         }
     }
     return {};

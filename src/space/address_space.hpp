@@ -59,8 +59,10 @@ public:
     /// Once, before the first acquire().
     void configure(space_options options) noexcept { options_ = options; }
 
-    /// `slices` > 0 adjacent slices, the first at a multiple of `alignment_slices`, a power of two.
-    [[nodiscard]] run acquire(std::size_t slices, std::size_t alignment_slices = 1) noexcept;
+    /// `slices` > 0 adjacent slices, the first at a multiple of `alignment_slices`, a power of two;
+    /// if there is one, at the start of a free gap of `gap_slices`, in which the run can grow.
+    [[nodiscard]] run acquire(std::size_t slices, std::size_t alignment_slices = 1,
+                              std::size_t gap_slices = 0) noexcept;
 
     /// Makes `owned` longer by `extra` slices where they follow it and are free. False: they are
     /// not, or memory is refused.
@@ -134,7 +136,7 @@ private:
         bool zeroed = false;
     };
 
-    [[nodiscard]] claim take(std::size_t slices, std::size_t alignment) noexcept;
+    [[nodiscard]] claim take(std::size_t slices, std::size_t alignment, std::size_t gap) noexcept;
     [[nodiscard]] claim claim_locked(std::size_t index, slice_range range) noexcept
         TARN_REQUIRES(mutex_);
     [[nodiscard]] bool commit(claim const& taken) noexcept;
@@ -154,7 +156,9 @@ private:
                                 std::size_t slices) noexcept;
 
     mutex mutex_;
-    space_options options_{};
+    // All zero until configure(), so that the object lies in .bss.
+    space_options options_{
+        .arena_bytes = 0, .ceiling = 0, .purge_delay_ms = 0, .huge_after_bytes = 0};
     std::array<arena, arenas_max> arenas_ TARN_GUARDED_BY(mutex_){};
     std::size_t arena_count_ TARN_GUARDED_BY(mutex_) = 0;
     std::size_t used_slices_ TARN_GUARDED_BY(mutex_) = 0;

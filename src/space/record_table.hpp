@@ -56,7 +56,7 @@ public:
     void for_each(Visit visit) const noexcept {
         // acquire: pairs with the release in allocate_new(); the records below it exist.
         std::size_t const end = used_.load(std::memory_order_acquire);
-        for (std::size_t number = 1; number < end; ++number) {
+        for (std::size_t number = 1; number <= end; ++number) {
             visit(*at(static_cast<base::node_index>(number)));
         }
     }
@@ -84,7 +84,7 @@ private:
     TARN_COLD T* allocate_new() noexcept {
         for (;;) {
             mutex_.lock();
-            std::size_t const number = used_.load(std::memory_order_relaxed);
+            std::size_t const number = used_.load(std::memory_order_relaxed) + 1;
             std::size_t const chunk = number / chunk_records;
             if (chunk >= chunks_max) {
                 mutex_.unlock();
@@ -96,7 +96,7 @@ private:
                 T* const record = base + number % chunk_records;
                 record->self_index = static_cast<base::node_index>(number);
                 // release: pairs with the acquire in for_each().
-                used_.store(number + 1, std::memory_order_release);
+                used_.store(number, std::memory_order_release);
                 mutex_.unlock();
                 return record;
             }
@@ -136,7 +136,7 @@ private:
             return false;
         }
         base::lock_guard const guard{mutex_};
-        std::size_t const current = used_.load(std::memory_order_relaxed) / chunk_records;
+        std::size_t const current = (used_.load(std::memory_order_relaxed) + 1) / chunk_records;
         if (current == chunk && chunk_committed_ == committed) {
             chunk_committed_ = committed + step;
             committed_bytes_.fetch_add(step, std::memory_order_relaxed);
@@ -151,7 +151,7 @@ private:
     }
 
     base::ranked_mutex<Rank, Os> mutex_;
-    std::atomic<std::size_t> used_{1};                         // number 0 is "none"
+    std::atomic<std::size_t> used_{0};  // records; they are numbered from 1, since 0 is "none"
     std::size_t chunk_committed_ TARN_GUARDED_BY(mutex_) = 0;  // of the newest chunk
     std::array<std::atomic<T*>, chunks_max> chunks_{};
     std::atomic<std::size_t> committed_bytes_{0};

@@ -113,7 +113,11 @@ void* trim_to_alignment(void* base, std::size_t bytes, std::size_t alignment) no
 /// Names a range in /proc/PID/maps. Neighbours become one mapping only when they agree in this and
 /// in what is left out of core dumps. Best effort: kernels without the option answer EINVAL.
 void name(void* base, std::size_t bytes) noexcept {
-    ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base, bytes, "tarn");
+    static constinit std::atomic<bool> is_refused{false};  // a hint: any order will do
+    if (!is_refused.load(std::memory_order_relaxed) &&
+        ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base, bytes, "tarn") != 0 && errno == EINVAL) {
+        is_refused.store(true, std::memory_order_relaxed);
+    }
 }
 
 void mark_reserved(void* base, std::size_t bytes) noexcept {

@@ -2,11 +2,16 @@
 #include "misuse.hpp"
 
 TARN_MISUSE misuse() {
-    void* const first = opaque(TARN_HEAP(malloc)(20'000));
-    void* const second = opaque(TARN_HEAP(malloc)(20'000));
-    announce("pointer", first);
-    TARN_HEAP(free)(first);
-    TARN_HEAP(free)(second);
-    TARN_HEAP(free)(opaque(first));
+    // As many blocks as a page makes at first, so that none of it waits to be allocated.
+    constexpr unsigned count = 4096 / 256;
+    void* blocks[count];
+    for (void*& block : blocks) {
+        block = opaque(TARN_HEAP(malloc)(256));
+    }
+    announce("pointer", blocks[0]);
+    for (void* const block : blocks) {
+        TARN_HEAP(free)(block);
+    }
+    TARN_HEAP(free)(opaque(blocks[0]));
     not_a_tail_call();
 }

@@ -188,7 +188,9 @@ TEST_F(host_calls, a_block_freed_twice_in_a_row_by_another_thread_is_reported) {
 
 TEST_F(host_calls, a_free_into_an_empty_page_is_reported) {
     scoped_heap heap;
-    std::vector<void*> blocks = allocate(*heap, big_bytes, 2);
+    std::vector<void*> blocks{heap->allocate(256)};
+    std::vector<void*> const more = allocate(*heap, 256, heap->listed(sizing::class_of(256)));
+    blocks.insert(blocks.end(), more.begin(), more.end());
     std::vector<void*> const twice = blocks;
     free_all(*heap, blocks);
     heap->deallocate(twice[0]);

@@ -58,7 +58,7 @@ protected:
         // Settled as adopt_orphans() would: all blocks come back, whatever a test did with them.
         for (void* const block : blocks_) {
             if (!members(page_->local).contains(block)) {
-                static_cast<void>(page_->push_local(block));
+                static_cast<void>(page_->push(block));
             }
         }
         EXPECT_EQ(page_->out.get(), 0);
@@ -205,6 +205,7 @@ TEST(repair_of_every_class, finds_the_free_blocks) {
             live.push_back(heap->allocate(sizing::class_bytes(size_class)));
         }
         page* const home = page_of(live[0]);
+        home->free_to_local();
         std::vector<void*> kept;
         for (std::size_t i = 0; i < count; ++i) {
             if (i % 3 == 0) {

@@ -58,18 +58,44 @@ TEST(page, tells_every_offset_of_odd_sizes) {
 
 TEST(page, counts_what_its_owner_frees) {
     page tested{};
+    tested.frees = &tested.local;
     std::array<block, 4> blocks{};
     tested.out.set(3);
-    EXPECT_FALSE(tested.push_local(&blocks[0]));
-    EXPECT_FALSE(tested.push_local(&blocks[1]));
+    EXPECT_FALSE(tested.push(&blocks[0]));
+    EXPECT_FALSE(tested.push(&blocks[1]));
     EXPECT_EQ(tested.out.get(), 1);
-    EXPECT_TRUE(tested.push_local(&blocks[2]));
+    EXPECT_TRUE(tested.push(&blocks[2]));
     EXPECT_EQ(tested.out.get(), 0);
-    EXPECT_TRUE(tested.push_local(&blocks[3]));  // a double free: nothing was outside
+    EXPECT_TRUE(tested.push(&blocks[3]));  // a double free: nothing was outside
     EXPECT_EQ(tested.out.get(), -1);
     EXPECT_EQ(tested.local, &blocks[3]);
     EXPECT_EQ(tested.local->next, &blocks[2]);
     EXPECT_EQ(blocks[0].next, nullptr);
+}
+
+TEST(page, counts_down_while_its_frees_go_to_an_allocation_list) {
+    page tested{};
+    tested.frees = &tested.local;
+    tested.capacity.set(4);
+    tested.out.set(4);
+    std::array<block, 4> blocks{};
+    block* list = nullptr;
+    tested.free_to(list);
+    EXPECT_FALSE(tested.frees_to_local());
+    EXPECT_EQ(tested.outside(), 4);
+    for (block& each : blocks) {
+        EXPECT_FALSE(tested.push(&each));
+    }
+    EXPECT_EQ(list, &blocks[3]);
+    EXPECT_EQ(list->next, &blocks[2]);
+    EXPECT_EQ(tested.local, nullptr);
+    EXPECT_EQ(tested.outside(), 4);  // in the allocation list is outside, too
+    EXPECT_EQ(tested.out.get(), page::counts_down - 4);
+    tested.free_to_local();
+    EXPECT_TRUE(tested.frees_to_local());
+    EXPECT_EQ(tested.out.get(), 4);
+    tested.free_to_local();  // is so already
+    EXPECT_EQ(tested.out.get(), 4);
 }
 
 class page_lists : public heap_test {
@@ -93,6 +119,7 @@ TEST_F(page_lists, take_in_what_others_freed) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, big_bytes, 6);
     page& home = home_of(blocks[0]);
+    home.free_to_local();  // as while it is not current
     int const out = home.out.get();
     home.collect_remote();  // nothing there
     EXPECT_EQ(home.out.get(), out);
@@ -120,6 +147,7 @@ TEST_F(page_lists, leave_a_bin_with_the_list_and_without) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, big_bytes, 2);
     page& home = home_of(blocks[0]);
+    home.free_to_local();  // as while it is not current
     home.remote.set_binned();
     home.collect_remote();
     EXPECT_EQ(home.remote.load().how(), hold::held);
@@ -135,6 +163,7 @@ TEST_F(page_lists, refuse_more_blocks_than_were_outside) {
     scoped_heap heap;
     void* const kept = heap->allocate(big_bytes);
     page& home = home_of(kept);
+    home.free_to_local();  // as while it is not current
     free_remotely(home, kept);
     free_remotely(home, kept);  // a ring
     home.collect_remote();
@@ -155,6 +184,7 @@ TEST_F(page_audit, names_what_broke) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, big_bytes, 4);
     page& home = home_of(blocks[0]);
+    home.free_to_local();  // as while it is not current
     heap->deallocate(blocks[0]);
     heap->deallocate(blocks[1]);
     home.audit();

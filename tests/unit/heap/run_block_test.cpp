@@ -317,6 +317,38 @@ TEST_F(run_blocks, keep_count_of_huge_memory) {
 }
 
 // Contents survive any sequence of sizes, whichever way each change takes.
+TEST_F(run_blocks, take_over_what_reallocate_lets_grow) {
+    auto* block = static_cast<std::byte*>((*heap_)->allocate(8 * KiB));
+    stamp(block, 8 * KiB, 1);
+    void* const run = reallocate(&**heap_, block, 16 * KiB, nullptr);
+    EXPECT_EQ(home_of(run).kind.load(), page_kind::large);
+    EXPECT_TRUE(is_stamped(static_cast<std::byte*>(run), 8 * KiB, 1));
+    for (std::size_t bytes = 24 * KiB; bytes <= 4 * slice_bytes; bytes += 8 * KiB) {
+        EXPECT_EQ(reallocate(&**heap_, run, bytes, nullptr), run);
+        EXPECT_EQ(home_of(run).block_bytes.get(), bytes);
+        std::memset(static_cast<std::byte*>(run) + bytes - 1, 1, 1);
+    }
+    // What shrinks stays, until a small block does.
+    EXPECT_EQ(reallocate(&**heap_, run, 12 * KiB, nullptr), run);
+    void* const small = reallocate(&**heap_, run, 1 * KiB, nullptr);
+    EXPECT_EQ(home_of(small).kind.load(), page_kind::small);
+    EXPECT_TRUE(is_stamped(static_cast<std::byte*>(small), 1 * KiB, 1));
+    (*heap_)->deallocate(small);
+}
+
+TEST_F(run_blocks, that_calloc_hands_out_again_are_zero) {
+    for (std::size_t const bytes : {200 * KiB, 2 * MiB, 5 * MiB + 1, 20 * MiB}) {
+        for (int round = 0; round < 2; ++round) {
+            auto* const block = static_cast<std::byte*>(allocate_zeroed(&**heap_, bytes, nullptr));
+            ASSERT_NE(block, nullptr);
+            EXPECT_TRUE(
+                std::all_of(block, block + bytes, [](std::byte b) { return b == std::byte{0}; }));
+            std::memset(block, 0xff, bytes);
+            free_run(block);
+        }
+    }
+}
+
 TEST_F(run_blocks, keep_their_contents_through_reallocate) {
     std::mt19937_64 random{17};
     std::size_t const sizes[] = {sizing::small_max, 200 * KiB, 300 * KiB, 1 * MiB,   5 * MiB,

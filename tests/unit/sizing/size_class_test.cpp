@@ -95,8 +95,9 @@ TEST(size_class, pages_hold_enough_blocks_and_waste_little) {
         EXPECT_GE(blocks, blocks_per_page_min) << size_class;
         EXPECT_LE(blocks, 0xffffU) << size_class;
         EXPECT_LE(blocks * class_bytes(size_class), page_bytes);
-        EXPECT_LE((page_bytes - blocks * class_bytes(size_class)) * 9, page_bytes);
-        EXPECT_TRUE(std::has_single_bit(class_slices(size_class)));
+        // One more block would not fit, and one slice less would be too few.
+        EXPECT_GT((blocks + 1) * class_bytes(size_class), page_bytes);
+        EXPECT_LT(page_bytes - slice_bytes, blocks_per_page_min * class_bytes(size_class));
         EXPECT_LE(class_slices(size_class), page_slices_max);
     }
 }

@@ -58,8 +58,8 @@ protected:
         space_->configure(options);
     }
 
-    run acquire(std::size_t slices, std::size_t alignment = 1) {
-        run const got = space_->acquire(slices, alignment);
+    run acquire(std::size_t slices, std::size_t alignment = 1, std::size_t gap = 0) {
+        run const got = space_->acquire(slices, alignment, gap);
         EXPECT_NE(got.base, nullptr);
         EXPECT_EQ(got.slices, slices);
         EXPECT_TRUE(base::is_aligned(base::address_of(got.base), alignment * slice_bytes));
@@ -83,6 +83,21 @@ TEST_F(address_space, reserves_nothing_before_it_is_asked) {
     EXPECT_EQ(space_->purge_all(), 0U);
     space_->purge_due();
     space_->for_each_used([](run const&) { FAIL(); });
+}
+
+TEST_F(address_space, puts_runs_that_will_grow_where_there_is_room) {
+    run const first = acquire(1);
+    run const middle = acquire(3);
+    run const last = acquire(1);
+    give_back(middle);
+    run growing = acquire(1, 1, 4);
+    EXPECT_EQ(growing.base, last.base + slice_bytes);
+    EXPECT_EQ(acquire(2).base, middle.base);
+    EXPECT_TRUE(space_->extend(growing, 3));
+    // Where no gap is so long, it goes where it fits.
+    EXPECT_EQ(acquire(1, 1, 2 * arena_slices).base, middle.base + 2 * slice_bytes);
+    give_back(first);
+    EXPECT_EQ(space_->counts().arenas, 1U);
 }
 
 TEST_F(address_space, hands_out_zero_memory_that_can_be_written) {
