@@ -325,7 +325,8 @@ TEST_F(run_blocks, take_over_what_reallocate_lets_grow) {
     EXPECT_TRUE(is_stamped(static_cast<std::byte*>(run), 8 * KiB, 1));
     for (std::size_t bytes = 24 * KiB; bytes <= 4 * slice_bytes; bytes += 8 * KiB) {
         EXPECT_EQ(reallocate(&**heap_, run, bytes, nullptr), run);
-        EXPECT_EQ(home_of(run).block_bytes.get(), bytes);
+        EXPECT_EQ(home_of(run).block_bytes.get(),
+                  base::align_up(bytes, platform::os::page_bytes()));
         std::memset(static_cast<std::byte*>(run) + bytes - 1, 1, 1);
     }
     // What shrinks stays, until a small block does.
