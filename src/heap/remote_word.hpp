@@ -19,7 +19,6 @@
 
 #include "base/bits.hpp"
 #include "base/check.hpp"
-#include "platform/threads.hpp"
 
 namespace tarn::impl::heap {
 
@@ -71,9 +70,6 @@ public:
     /// A full page leaves its owner. False: blocks came back meanwhile, and it stays.
     [[nodiscard]] bool set_adrift() noexcept {
         std::uint64_t expected = remote_state::of(hold::held).bits;
-        if (platform::is_single_threaded()) {
-            return replace_alone(expected, remote_state::of(hold::adrift).bits);
-        }
         // release: pairs with the acquire in try_claim(); the claimer sees the page as left.
         return bits_.compare_exchange_strong(expected, remote_state::of(hold::adrift).bits,
                                              std::memory_order_release, std::memory_order_relaxed);
@@ -82,9 +78,6 @@ public:
     /// Takes an adrift page. False: somebody else did.
     [[nodiscard]] bool try_claim() noexcept {
         std::uint64_t expected = remote_state::of(hold::adrift).bits;
-        if (platform::is_single_threaded()) {
-            return replace_alone(expected, remote_state::of(hold::held).bits);
-        }
         return bits_.compare_exchange_strong(expected, remote_state::of(hold::held).bits,
                                              std::memory_order_acquire, std::memory_order_relaxed);
     }
@@ -105,9 +98,6 @@ public:
     /// left its bin. False: more was posted, and `seen` is what it is now. The owner writes down
     /// where the list belongs *before* it asks: a thread that vanishes in fork then loses none.
     [[nodiscard]] bool try_take(remote_state& seen) noexcept {
-        if (platform::is_single_threaded()) {
-            return replace_alone(seen.bits, remote_state::of(hold::held).bits);
-        }
         // Only the owner takes, so an equal word lists the same blocks (no ABA).
         // acquire: as in look(). release: what was written down comes first.
         return bits_.compare_exchange_weak(seen.bits, remote_state::of(hold::held).bits,
@@ -136,18 +126,6 @@ public:
     }
 
 private:
-    /// As a compare-exchange, where there is nobody else. A locked instruction would wait for every
-    /// write before it, and those to blocks that lie in no cache are slow.
-    [[nodiscard]] bool replace_alone(std::uint64_t& expected, std::uint64_t wanted) noexcept {
-        std::uint64_t const found = bits_.load(std::memory_order_relaxed);
-        if (found != expected) {
-            expected = found;
-            return false;
-        }
-        bits_.store(wanted, std::memory_order_relaxed);
-        return true;
-    }
-
     std::atomic<std::uint64_t> bits_{0};
 };
 
