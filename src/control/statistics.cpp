@@ -35,6 +35,7 @@ void add_page(statistics& to, heap::page const& each) noexcept {
     of_class.live_blocks += live;
     of_class.live_bytes += live * bytes;
     if (is_small) {
+        of_class.allocations += static_cast<std::uint64_t>(each.reused());
         auto const made = static_cast<std::uint64_t>(each.capacity.get());
         std::uint64_t const free_bytes = (made - std::min(made, live)) * bytes;
         bool const is_owned = each.owner.get() != nullptr;

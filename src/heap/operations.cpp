@@ -201,7 +201,7 @@ void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
 }
 
 void deallocate_slow(void* ptr, thread_heap* heap) noexcept {
-    if (ptr == nullptr) {
+    if (ptr == nullptr || heap->try_adopt_stray(ptr)) {
         return;
     }
     errno_keeper const keeper;

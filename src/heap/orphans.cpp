@@ -119,12 +119,53 @@ void repair_length(page& large) noexcept {
         // Entries behind a gap, too. Their memory is there, since they were entered once.
         static_cast<void>(pages.resize(large.start, large.memory.slices, slices, &large));
         large.memory.slices = slices;
-        large.mapping_bytes = slices * sizing::slice_bytes;
-        large.block_bytes.set(std::min(large.block_bytes.get(), large.mapping_bytes));
+        large.mapping_slices = slices;
+        large.block_bytes.set(
+            std::min<std::size_t>(large.block_bytes.get(), slices * sizing::slice_bytes));
+    }
+}
+
+/// Takes the blocks of others' pages out of the allocation lists of vanished threads: a chain.
+block* collect_strays() noexcept {
+    block* chain = nullptr;
+    process.heaps.for_each([&chain](thread_heap& each) {
+        if (each.phase.load(std::memory_order_relaxed) != heap_phase::vanished) {
+            return;
+        }
+        for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+            block** link = &each.head(size_class);
+            while (block* const stray = each.take_stray(size_class, link)) {
+                chain = ::new (stray) block{chain};
+            }
+        }
+    });
+    return chain;
+}
+
+/// Frees them, once every page is where it belongs.
+void return_strays(block* chain) noexcept {
+    while (chain != nullptr) {
+        block* const stray = chain;
+        chain = stray->next;
+        page& home = *pages.find(stray);
+        remote_state seen = home.remote.load();
+        if (seen.how() != hold::adrift) {
+            while (!home.remote.try_push(seen, stray)) {
+            }
+            if (seen.how() == hold::binned &&
+                static_cast<int>(seen.count()) + 1 == home.out.get()) {
+                hint_at_empty_page(home.size_class);
+            }
+            continue;
+        }
+        static_cast<void>(home.remote.try_claim());  // nobody else lives
+        static_cast<void>(home.push(stray));
+        settle(home);
     }
 }
 
 void adopt_pages() noexcept {
+    block* const strays = collect_strays();
     page* binned = empty_bins();
     process.descriptors.for_each([](page& each) {
         if (each.kind.load(std::memory_order_relaxed) == page_kind::large) {
@@ -148,6 +189,7 @@ void adopt_pages() noexcept {
         next.collect_remote();
         settle(next);
     }
+    return_strays(strays);
 }
 
 }  // namespace
@@ -166,7 +208,7 @@ void repair(page& orphan, block const* list) noexcept {
             --outside;
         }
     }
-    orphan.frees = &orphan.local;
+    orphan.frees.set(&orphan.local);
     orphan.local = rebuilt;
     orphan.out.set(outside);
     orphan.fresh_zeroed = false;  // blocks behind capacity may have been linked already

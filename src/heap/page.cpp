@@ -7,7 +7,7 @@
 namespace tarn::impl::heap {
 
 void page::collect_remote() noexcept {
-    TARN_ASSERT(frees_to_local());
+    TARN_ASSERT(!is_reused());
     remote_state seen = remote.look();
     if (seen.list() == nullptr && seen.how() == hold::held) {
         return;
@@ -58,7 +58,6 @@ void page::audit() const noexcept {
         ++length;
     }
     TARN_CHECK(out.get() >= 0);
-    TARN_CHECK(frees_to_local() == (out.get() < blocks_max));
     TARN_CHECK(capacity.get() <= reserved);
     TARN_CHECK(outside() + length == capacity.get());
     TARN_CHECK(static_cast<int>(remote.load().count()) <= outside());

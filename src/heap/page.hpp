@@ -5,14 +5,15 @@
 //            whoever just took it (heap/remote_word.hpp).
 // Always     outside() + length(local) == capacity <= reserved. outside() counts blocks that are
 //            live, in the owner's allocation list, or in `remote`.
-//            `frees` is where the owner's frees go: to `local`, or, while the page is the one its
-//            class allocates from and the class is not a small one, straight to the allocation
-//            list. Then `local` is empty and `out` no more than a count-down to the next look.
+//            `frees` is where the owner's frees go: to `local`, or, while the page is reused,
+//            straight to the owner's allocation list. Then outside() stays as it was, and `out`
+//            counts down to the next look.
 //            Descriptors lie in a record_table, apart from blocks, and are never unmapped.
 // Cost       128 bytes per page or large block: a line that the owner's frees touch, and one that
 //            the frees of others and the slow path touch. malloc's fast path touches neither.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -40,7 +41,7 @@ struct alignas(128) page {
     base::single_writer<thread_heap*> owner;  // null: nobody; every free then takes the slow path
     std::byte* start;                         // of the first block
     std::uint64_t divisor;                    // ceil(2^64 / block bytes), see is_block_start()
-    block** frees;                            // &local, or the owner's allocation list
+    base::single_writer<block**> frees;       // &local, or the owner's allocation list
     block* local;                             // freed by the owner, not yet handed out again
     base::single_writer<int> out;             // outside(), or counts_down
     base::single_writer<int> capacity;        // blocks made so far; the rest is untouched memory
@@ -49,6 +50,7 @@ struct alignas(128) page {
     std::uint8_t size_class;
     bool list_zeroed;   // the owner's allocation list is zero but for the links
     bool fresh_zeroed;  // memory behind capacity is zero
+    base::single_writer<int> reused_outside;  // outside(), while reused
 
     alignas(64) remote_word remote;
     std::int32_t reserved;   // blocks that fit
@@ -56,7 +58,8 @@ struct alignas(128) page {
     page* list_next;
     page* list_prev;
     space::run memory;
-    std::size_t mapping_bytes;  // huge: size of the reservation
+    std::uint32_t mapping_slices;           // huge: size of the reservation
+    base::single_writer<int> reuse_budget;  // what `out` counts down from, while reused
     std::atomic<base::node_index> node_link;
     base::node_index self_index;
 
@@ -72,6 +75,10 @@ struct alignas(128) page {
         return ~std::uint64_t{0} / bytes + 1;
     }
 
+    [[nodiscard]] std::size_t mapping_bytes() const noexcept {
+        return mapping_slices * sizing::slice_bytes;
+    }
+
     /// Start of the block that holds `ptr`.
     [[nodiscard]] std::byte* block_of(void const* ptr) const noexcept {
         std::size_t const bytes = block_bytes.get();
@@ -79,38 +86,45 @@ struct alignas(128) page {
         return start + offset / bytes * bytes;
     }
 
-    /// What `out` starts from while frees go to the allocation list: far above any number of
-    /// blocks.
-    static constexpr int counts_down = 1 << 30;
-    static constexpr int blocks_max = 1 << 16;
+    [[nodiscard]] bool is_reused() const noexcept { return frees.get() != &local; }
 
     [[nodiscard]] int outside() const noexcept {
-        int const count = out.get();
-        return count >= blocks_max ? capacity.get() : count;
+        return is_reused() ? reused_outside.get() : std::min(out.get(), capacity.get());
     }
 
     /// Owner's free. True: nothing is outside any more, or (a double free) nothing was before, or
     /// the count-down has ended.
-    [[nodiscard]] TARN_HOT bool push(void* ptr) noexcept {
-        block*& list = *frees;
-        list = ::new (ptr) block{list};
+    [[nodiscard]] TARN_HOT bool push(void* ptr) noexcept { return push_to(*frees.get(), ptr); }
+
+    /// The same with what `frees` leads to, which free() has read already.
+    [[nodiscard]] TARN_HOT bool push_to(block*& list, void* ptr) noexcept {
+        auto* const freed = ::new (ptr) block{list};
+        // A signal handler may fork here: the list is whole at every instruction.
+        std::atomic_signal_fence(std::memory_order_release);
+        list = freed;
         return out.decrement_to_zero();
     }
 
-    /// From here on the owner's frees go to `list`, its allocation list; `local` is empty.
-    void free_to(block*& list) noexcept {
-        TARN_ASSERT(local == nullptr);
-        frees = &list;
-        out.set(counts_down);
+    /// From here on the owner's frees go to `list`, its allocation list, and push() is true after
+    /// `budget` of them.
+    void reuse(block*& list, int budget) noexcept {
+        TARN_ASSERT(!is_reused());
+        reused_outside.set(out.get());
+        reuse_budget.set(budget);
+        frees.set(&list);
+        out.set(budget);
     }
 
     /// Ends that, if it was so.
-    void free_to_local() noexcept {
+    void end_reuse() noexcept {
         out.set(outside());
-        frees = &local;
+        frees.set(&local);
     }
 
-    [[nodiscard]] bool frees_to_local() const noexcept { return frees == &local; }
+    /// Blocks reused since then: allocations that no refill counted.
+    [[nodiscard]] int reused() const noexcept {
+        return is_reused() ? std::max(reuse_budget.get() - out.get(), 0) : 0;
+    }
 
     /// Adds what other threads freed to the local list. For whoever holds the page. A list longer
     /// than what was out is reported as a double free and dropped, since it may be a ring.

@@ -36,7 +36,7 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
     }
     home->start = memory.base;
     home->divisor = 0;  // is_block_start() is for small pages
-    home->frees = &home->local;
+    home->frees.set(&home->local);
     home->local = nullptr;
     home->out.set(1);
     home->capacity.set(1);
@@ -44,7 +44,7 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
     home->reserved = 1;
     home->size_class = 0;
     home->memory = memory;
-    home->mapping_bytes = slices * slice_bytes;
+    home->mapping_slices = static_cast<std::uint32_t>(slices);
     home->remote.reset(hold::held);
     home->owner.set(nullptr);
     if (!pages.assign(memory.base, slices, home)) {
@@ -58,7 +58,7 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
 void forget(page& home) noexcept {
     set_size(home, 0);
     home.kind.store(page_kind::none, std::memory_order_relaxed);
-    pages.clear(home.start, home.mapping_bytes / slice_bytes);
+    pages.clear(home.start, home.mapping_slices);
     process.descriptors.deallocate(home);
 }
 
@@ -102,7 +102,7 @@ page* describe_huge(mapping const& memory, std::size_t bytes) noexcept {
 }
 
 void release_huge(page& home) noexcept {
-    mapping const memory{home.start, home.mapping_bytes};
+    mapping const memory{home.start, home.mapping_bytes()};
     count_huge(home.block_bytes.get(), 0);
     process.huge_reserved_bytes.fetch_sub(memory.bytes, std::memory_order_relaxed);
     process.huge_mappings.fetch_sub(1, std::memory_order_relaxed);
@@ -151,7 +151,7 @@ void release_large(page& home) noexcept {
 bool resize_huge_in_place(page& home, std::size_t bytes) noexcept {
     std::size_t const before = home.block_bytes.get();
     std::size_t const after = usable_for(bytes);
-    if (after > home.mapping_bytes ||
+    if (after > home.mapping_bytes() ||
         (after < before && !os::purge(home.start + after, before - after))) {
         return false;
     }
@@ -173,7 +173,7 @@ bool resize_large_in_place(page& home, std::size_t bytes) noexcept {
         if (!entered) {
             return false;
         }
-        home.mapping_bytes = slices * slice_bytes;
+        home.mapping_slices = static_cast<std::uint32_t>(slices);
     }
     set_size(home, bytes);
     return true;

@@ -15,10 +15,23 @@ namespace {
 constexpr std::size_t make_bytes_min = 4 * KiB;   // new blocks per step: touched memory stays
 constexpr std::size_t make_bytes_max = 32 * KiB;  // close to what is used
 
-// From this class on the owner's frees go straight back to the allocation list: a block that was
-// just used is the next to be used. Smaller blocks wait in their page's list, which costs a slow
-// path once for each list of some dozen blocks; with larger ones it would come every few.
-constexpr unsigned first_reused_class = sizing::linear_classes + 1;
+// Frees into the current page that go to the allocation list, since they are in the cache; the
+// others wait in the page, where they need not be counted when the thread ends.
+constexpr int current_reuse_budget = 256;
+
+// A thread that is alone also reuses at once what lies in other pages than the one its allocation
+// list came from. These strays are few, since each may be all that keeps its page.
+constexpr std::size_t stray_bytes_max = 64 * KiB;
+
+constexpr int strays_max(unsigned size_class) noexcept {
+    return static_cast<int>(
+        std::clamp<std::size_t>(stray_bytes_max / sizing::class_bytes(size_class), 2, 16));
+}
+
+// Frees into such a page until the next look at their number.
+constexpr int stray_reuse_budget(unsigned size_class) noexcept {
+    return static_cast<int>(std::clamp<std::size_t>(sizing::class_blocks(size_class) / 4, 4, 64));
+}
 
 void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
     // One writer: no read-modify-write needed.
@@ -26,6 +39,9 @@ void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
 }
 
 std::size_t bytes_of(page const& of) noexcept { return of.memory.slices * sizing::slice_bytes; }
+
+/// Whether no other thread has a heap.
+bool is_alone() noexcept { return process.active_heaps.load(std::memory_order_relaxed) <= 1; }
 
 bool is_full(page const& which) noexcept {
     return which.local == nullptr && which.capacity.get() == which.reserved;
@@ -43,9 +59,8 @@ void* thread_heap::allocate_class_zeroed(unsigned size_class, std::size_t bytes)
     if (fresh == nullptr) {
         return nullptr;
     }
-    page const& from = *slots_[size_class].current;
-    // Had a block come back to the list, the count-down would have begun.
-    if (from.list_zeroed && (from.frees_to_local() || from.out.get() == page::counts_down)) {
+    page const* const from = slots_[size_class].current;
+    if (from != nullptr && from->list_zeroed && from->reused() == 0) {
         static_cast<block*>(fresh)->next = nullptr;  // the only word that was written
     } else {
         std::memset(fresh, 0, bytes);
@@ -58,7 +73,7 @@ bool thread_heap::refill(unsigned size_class) noexcept {
     TARN_ASSERT(slots_[size_class].head == nullptr);
     page* from = slots_[size_class].current;
     if (from != nullptr) {
-        from->free_to_local();
+        end_reuse(*from);
         if (take_list(*from)) {
             return true;
         }
@@ -72,6 +87,8 @@ bool thread_heap::refill(unsigned size_class) noexcept {
         return false;
     }
     slots_[size_class].current = from;
+    // A signal handler may fork: the list never has blocks of a page that looks like another's.
+    std::atomic_signal_fence(std::memory_order_release);
     bool const taken = take_list(*from);
     TARN_ASSERT(taken);  // pages of kept_ and bins have a free block, fresh ones have all
     TARN_AUDIT(audit());
@@ -82,7 +99,7 @@ bool thread_heap::refill(unsigned size_class) noexcept {
 /// freed, else blocks of untouched memory. False: there are none.
 bool thread_heap::take_list(page& from) noexcept {
     unsigned const size_class = from.size_class;
-    if (static_cast<int>(from.remote.load().count()) > from.out.get()) [[unlikely]] {
+    if (static_cast<int>(from.remote.load().count()) > from.outside()) [[unlikely]] {
         from.collect_remote();  // reports the double free and drops the list
     }
     if (from.local != nullptr) {
@@ -103,10 +120,16 @@ bool thread_heap::take_list(page& from) noexcept {
         return false;
     }
     account(from);
-    if (size_class >= first_reused_class) {
-        from.free_to(slots_[size_class].head);
-    }
+    from.reuse(slots_[size_class].head, current_reuse_budget);
     return true;
+}
+
+/// From here on what is freed into the page goes to its own list.
+void thread_heap::end_reuse(page& from) noexcept {
+    int const reused = from.reused();
+    bump(handed[from.size_class], static_cast<std::uint64_t>(reused));
+    from.list_zeroed = from.list_zeroed && reused == 0;
+    from.end_reuse();
 }
 
 /// Links the next blocks of untouched memory, in rising order: a few at first, so that a page
@@ -127,7 +150,9 @@ void thread_heap::make_blocks(page& in) noexcept {
     }
     ::new (at) block{nullptr};
     slots_[in.size_class].head = reinterpret_cast<block*>(first);
-    in.list_zeroed = in.fresh_zeroed;
+    // Where other pages' blocks may join the list, nobody knows which are zero.
+    in.list_zeroed =
+        in.fresh_zeroed && kept_[in.size_class].empty() && full_[in.size_class].empty();
     in.capacity.set(made + count);
     in.out.set(in.out.get() + count);
     count_handed(in.size_class, count);
@@ -151,10 +176,32 @@ page* thread_heap::next_page(unsigned size_class) noexcept {
         drop(*own);
         return own;
     }
+    if (page* const own = retire_full(size_class)) {
+        return own;
+    }
     if (page* const shared = pop_bin(size_class)) {
         return shared;
     }
     return fresh_page(size_class);
+}
+
+/// Looks for what others freed into full pages, a few at a time, before new memory is taken. The
+/// pages without any go adrift. Null: none has.
+page* thread_heap::retire_full(unsigned size_class) noexcept {
+    constexpr int looks = 4;
+    for (int i = 0; i < looks; ++i) {
+        page* const full = full_[size_class].front();
+        if (full == nullptr) {
+            break;
+        }
+        drop(*full);
+        end_reuse(*full);
+        full->collect_remote();
+        if (full->local != nullptr || !leave_full(*full)) {
+            return full;  // not to be looked at after it left
+        }
+    }
+    return nullptr;
 }
 
 page* thread_heap::pop_bin(unsigned size_class) noexcept {
@@ -193,7 +240,7 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     std::size_t const bytes = sizing::class_bytes(size_class);
     fresh->start = memory.base;
     fresh->divisor = page::divisor_for(bytes);
-    fresh->frees = &fresh->local;
+    fresh->frees.set(&fresh->local);
     fresh->local = nullptr;
     fresh->out.set(0);
     fresh->capacity.set(0);
@@ -215,20 +262,28 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     return fresh;
 }
 
-/// Links an owned page with free blocks, not current, to the heap. Beyond the cap it, or an older
-/// one of its class, goes to where other threads find it.
-void thread_heap::keep(page& owned) noexcept {
+base::intrusive_list<page>& thread_heap::list_of(page const& owned) noexcept {
+    return (owned.local == nullptr ? full_ : kept_)[owned.size_class];
+}
+
+/// Links an owned page, not current, to the heap.
+void thread_heap::link(page& owned) noexcept {
     std::size_t const bytes = bytes_of(owned);
     kept_bytes_ += bytes;
-    if (owned.out.get() == 0) {
+    if (owned.outside() == 0) {
         kept_empty_bytes_ += bytes;
-        kept_[owned.size_class].push_back(owned);
+        list_of(owned).push_back(owned);
     } else {
-        kept_[owned.size_class].push_front(owned);
+        list_of(owned).push_front(owned);
     }
-    bool const alone = process.active_heaps.load(std::memory_order_relaxed) <= 1;
-    if (!alone && kept_bytes_ > process.options.thread_cache_bytes) {
-        page& oldest = *kept_[owned.size_class].back();
+}
+
+/// Links it, too. Beyond the cap it, or another of its class, goes to where other threads find it.
+void thread_heap::keep(page& owned) noexcept {
+    link(owned);
+    if (!is_alone() && kept_bytes_ > process.options.thread_cache_bytes) {
+        page* const full = full_[owned.size_class].back();
+        page& oldest = full != nullptr ? *full : *kept_[owned.size_class].back();
         drop(oldest);
         dispose(oldest);
     }
@@ -237,15 +292,16 @@ void thread_heap::keep(page& owned) noexcept {
 /// Takes a page out of the kept ones.
 void thread_heap::drop(page& owned) noexcept {
     std::size_t const bytes = bytes_of(owned);
-    kept_[owned.size_class].remove(owned);
+    list_of(owned).remove(owned);
     kept_bytes_ -= bytes;
-    if (owned.out.get() == 0) {
+    if (owned.outside() == 0) {
         kept_empty_bytes_ -= bytes;
     }
 }
 
 /// Parts with an owned, unlinked page: back to the system's side, adrift, or into its bin.
 void thread_heap::dispose(page& owned) noexcept {
+    end_reuse(owned);
     owned.collect_remote();
     while (is_full(owned)) {
         if (leave_full(owned)) {
@@ -254,7 +310,7 @@ void thread_heap::dispose(page& owned) noexcept {
         owned.collect_remote();
     }
     account(owned);
-    if (owned.out.get() == 0) {
+    if (owned.outside() == 0) {
         release_page(owned);
     } else {
         put_in_bin(owned);
@@ -270,7 +326,7 @@ void thread_heap::page_emptied(page& home) noexcept {
     auto& kept = kept_[home.size_class];
     kept_empty_bytes_ += bytes_of(home);  // so that drop() finds it as it is
     page const* const last = kept.back();
-    bool const has_empty = last != &home && last->out.get() == 0;
+    bool const has_empty = last != &home && last->outside() == 0;
     if (has_empty || kept_empty_bytes_ > process.options.thread_empty_bytes) {
         drop(home);
         release_page(home);
@@ -289,8 +345,8 @@ void thread_heap::report(misuse const& event) noexcept {
 }
 
 void thread_heap::deallocate_emptied(page& home, void* ptr, void const* caller) noexcept {
-    if (!home.frees_to_local()) {
-        home.out.set(page::counts_down);
+    if (home.is_reused()) {
+        look_at_strays(home);
         return;
     }
     if (home.out.get() < 0) {
@@ -318,15 +374,154 @@ void thread_heap::deallocate_found(page& home, void* ptr, void const* caller) no
         report(event);
         return;
     }
+    unsigned const size_class = home.size_class;
     bool const is_own = home.owner.get() == this;
-    if (ptr == (is_own ? *home.frees : home.remote.load().list())) {
+    if (ptr == (is_own ? *home.frees.get() : home.remote.load().list()) ||
+        ptr == slots_[size_class].head) {
         event.kind = misuse_kind::double_free;
         event.block = ptr;
         report(event);
-    } else if (!is_own) {
-        free_elsewhere(home, ptr);
-    } else if (home.push(ptr)) {
-        deallocate_emptied(home, ptr, caller);
+    } else if (is_own) {
+        if (home.push(ptr)) {
+            deallocate_emptied(home, ptr, caller);
+        }
+    } else {
+        bool const many = is_alone() && has_many_strays(size_class);
+        if (many || !try_reuse(home, ptr)) {
+            free_elsewhere(home, ptr);
+        }
+        if (many) {
+            send_strays_home(size_class);
+        }
+    }
+}
+
+/// Frees into an adrift page so that the block is the next one handed out. False: the thread is not
+/// alone, or somebody else has the page.
+bool thread_heap::try_reuse(page& home, void* ptr) noexcept {
+    unsigned const size_class = home.size_class;
+    if (!is_alone() || home.remote.load().how() != hold::adrift) {
+        return false;
+    }
+    stray_room_[size_class] = strays_max(size_class);
+    if (try_adopt_stray(ptr)) {
+        return true;
+    }
+    if (!home.remote.try_claim()) {
+        return false;
+    }
+    home.owner.set(this);
+    account(home);
+    home.reuse(slots_[size_class].head, stray_reuse_budget(size_class));
+    note_mixed_list(size_class);
+    static_cast<void>(home.push(ptr));
+    keep(home);
+    return true;
+}
+
+/// Blocks of other pages join the allocation list of the class.
+void thread_heap::note_mixed_list(unsigned size_class) noexcept {
+    if (page* const current = slots_[size_class].current) {
+        current->list_zeroed = false;
+    }
+}
+
+/// Takes a block of an adrift page into the allocation list. It still counts as outside of
+/// its page, as a live block does, so the page is not touched.
+bool thread_heap::try_adopt_stray(void* ptr) noexcept {
+    page const* const home = is_alone() ? pages.find(ptr) : nullptr;
+    if (home == nullptr || home->kind.load(std::memory_order_relaxed) != page_kind::small ||
+        !home->is_block_start(ptr)) {
+        return false;
+    }
+    unsigned const size_class = home->size_class;
+    slot& to = slots_[size_class];
+    if (stray_room_[size_class] <= 0 || ptr == to.head) {
+        return false;
+    }
+    // Rather own the page, within the cap. One that somebody takes meanwhile does no harm.
+    if (home->remote.load().how() != hold::adrift ||
+        kept_bytes_ < process.options.thread_cache_bytes) {
+        return false;
+    }
+    --stray_room_[size_class];
+    bump(handed[size_class], 1);
+    note_mixed_list(size_class);
+    auto* const stray = ::new (ptr) block{to.head};
+    std::atomic_signal_fence(std::memory_order_release);
+    to.head = stray;
+    return true;
+}
+
+/// Unlinks the first block of an allocation list that does not lie in the class's current page.
+block* thread_heap::take_stray(unsigned size_class, block**& link) noexcept {
+    page const* const home = slots_[size_class].current;
+    while (block* const each = *link) {
+        if (pages.find(each) != home) {
+            *link = each->next;
+            return each;
+        }
+        link = &each->next;
+    }
+    return nullptr;
+}
+
+/// Looks at the top of the allocation list, where strays are.
+bool thread_heap::has_many_strays(unsigned size_class) const noexcept {
+    page const* const home = slots_[size_class].current;
+    int const most = strays_max(size_class);
+    int strays = 0;
+    block const* each = slots_[size_class].head;
+    for (int i = 0; i < 2 * most && each != nullptr && strays <= most; ++i, each = each->next) {
+        strays += pages.find(each) != home ? 1 : 0;
+    }
+    return strays > most;
+}
+
+/// A reused page has come to the end of its budget.
+void thread_heap::look_at_strays(page& home) noexcept {
+    unsigned const size_class = home.size_class;
+    if (&home == slots_[size_class].current) {
+        end_reuse(home);
+        return;
+    }
+    bump(handed[size_class], static_cast<std::uint64_t>(home.reused()));
+    home.out.set(home.reuse_budget.get());
+    if (!is_alone() || has_many_strays(size_class)) {
+        send_strays_home(size_class);
+    }
+}
+
+/// More is freed than allocated: the topmost strays go to their pages, and these are not reused.
+void thread_heap::send_strays_home(unsigned size_class) noexcept {
+    stray_room_[size_class] = 0;
+    int const most = 4 * stray_reuse_budget(size_class);
+    block** link = &slots_[size_class].head;
+    for (int i = 0; i < most; ++i) {
+        block* const stray = take_stray(size_class, link);
+        if (stray == nullptr) {
+            return;
+        }
+        send_home(*stray);
+    }
+}
+
+/// Frees a block that was just unlinked from an allocation list.
+void thread_heap::send_home(block& stray) noexcept {
+    page& home = *pages.find(&stray);
+    bump(handed[home.size_class], ~std::uint64_t{0});  // less 1
+    if (home.owner.get() != this) {
+        free_elsewhere(home, &stray);
+        return;
+    }
+    bool const is_current = slots_[home.size_class].current == &home;
+    end_reuse(home);
+    if (!is_current && home.local == nullptr) {
+        full_[home.size_class].remove(home);
+        kept_[home.size_class].push_front(home);
+    }
+    if (home.push(&stray)) {
+        page_emptied(home);
     }
 }
 
@@ -359,29 +554,26 @@ void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
     }
 }
 
-/// Puts the allocation list of a class back into the page it came from.
+/// Puts the allocation list of a class back into the pages that its blocks came from.
 void thread_heap::return_list(unsigned size_class) noexcept {
-    page* const home = slots_[size_class].current;
-    home->free_to_local();
-    int returned = 0;
     while (block* const head = slots_[size_class].head) {
         slots_[size_class].head = head->next;
-        static_cast<void>(home->push(head));
-        ++returned;
+        send_home(*head);
     }
-    count_handed(size_class, -returned);
 }
 
 void thread_heap::leave() noexcept {
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+        return_list(size_class);
         if (page* const last = slots_[size_class].current) {
-            return_list(size_class);
             slots_[size_class].current = nullptr;
             dispose(*last);
         }
-        while (page* const own = kept_[size_class].front()) {
-            drop(*own);
-            dispose(*own);
+        for (auto* list : {&kept_[size_class], &full_[size_class]}) {
+            while (page* const own = list->front()) {
+                drop(*own);
+                dispose(*own);
+            }
         }
     }
     TARN_ASSERT(kept_bytes_ == 0);
@@ -391,28 +583,27 @@ void thread_heap::leave() noexcept {
 
 void thread_heap::collect() noexcept {
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+        return_list(size_class);
+        while (page* const full = full_[size_class].front()) {
+            drop(*full);
+            dispose(*full);
+        }
         page* next = nullptr;
         for (page* own = kept_[size_class].front(); own != nullptr; own = next) {
             next = own->list_next;
-            if (own->out.get() != 0) {
-                own->collect_remote();
-                if (own->out.get() == 0) {
-                    kept_empty_bytes_ += bytes_of(*own);
-                }
-            }
-            if (own->out.get() == 0) {
-                drop(*own);
+            drop(*own);
+            own->collect_remote();
+            if (own->outside() == 0) {
                 account(*own);
                 release_page(*own);
+            } else {
+                link(*own);
             }
         }
-        page* const last = slots_[size_class].current;
-        if (last != nullptr && !last->frees_to_local()) {
-            return_list(size_class);
-        }
-        if (last != nullptr && slots_[size_class].head == nullptr) {
+        if (page* const last = slots_[size_class].current) {
+            end_reuse(*last);
             last->collect_remote();
-            if (last->out.get() == 0) {
+            if (last->outside() == 0) {
                 slots_[size_class].current = nullptr;
                 account(*last);
                 release_page(*last);
@@ -423,7 +614,9 @@ void thread_heap::collect() noexcept {
 
 void thread_heap::forget() noexcept {
     slots_ = {};
+    stray_room_ = {};
     kept_ = {};
+    full_ = {};
     kept_bytes_ = 0;
     kept_empty_bytes_ = 0;
     growth_bytes_ = 0;
@@ -466,20 +659,29 @@ void thread_heap::audit() const noexcept {
     std::size_t kept_empty_bytes = 0;
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         page const* const last = slots_[size_class].current;
-        TARN_CHECK(slots_[size_class].head == nullptr || last != nullptr);
+        int own = 0;
+        for (block const* at = slots_[size_class].head; at != nullptr; at = at->next) {
+            page const* const home = pages.find(at);
+            TARN_CHECK(home != nullptr && home->is_block_start(at));
+            TARN_CHECK(home->size_class == size_class);
+            own += home == last ? 1 : 0;
+        }
         if (last != nullptr) {
             TARN_CHECK(last->owner.get() == this);
             TARN_CHECK(last->size_class == size_class);
             last->audit();
-            TARN_CHECK(listed(size_class) <= static_cast<std::size_t>(last->outside()));
+            TARN_CHECK(own <= last->outside());
         }
-        for (page const* own = kept_[size_class].front(); own != nullptr; own = own->list_next) {
-            TARN_CHECK(own->owner.get() == this);
-            TARN_CHECK(own != last);
-            TARN_CHECK(own->local != nullptr);
-            own->audit();
-            kept_bytes += bytes_of(*own);
-            kept_empty_bytes += own->out.get() == 0 ? bytes_of(*own) : 0;
+        for (auto const* list : {&kept_[size_class], &full_[size_class]}) {
+            for (page const* each = list->front(); each != nullptr; each = each->list_next) {
+                TARN_CHECK(each->owner.get() == this);
+                TARN_CHECK(each != last);
+                TARN_CHECK((each->local == nullptr) == (list == &full_[size_class]));
+                TARN_CHECK(each->is_reused() == (list == &full_[size_class]));
+                each->audit();
+                kept_bytes += bytes_of(*each);
+                kept_empty_bytes += each->outside() == 0 ? bytes_of(*each) : 0;
+            }
         }
     }
     TARN_CHECK(kept_bytes == kept_bytes_);

@@ -3,11 +3,13 @@
 //
 // Threads    the owner only, except what the comments at `handed` and `phase` say. A block may be
 //            freed through any heap: what is not this heap's goes to its page's remote word.
-// Always     slots_[c].head is a list of free blocks that all lie in slots_[c].current. A class
-//            without free blocks, a thread without a heap, a thread past its exit and a mode that
-//            checks all look alike: the head is null, and that one branch leads to the slow path.
-//            Blocks freed here wait in their page's own list, so each head runs dry after at most
-//            one page of allocations and the slow path sees every class at a bounded interval.
+// Always     slots_[c].head is a list of free blocks. They lie in slots_[c].current, but for a few
+//            strays of other pages, which count as outside of those. A class without free blocks,
+//            a thread without a heap, a thread past its exit and a mode that checks all look
+//            alike: the head is null, and that one branch leads to the slow path.
+//            What is freed into a page that is reused (page::frees) is handed out next; what is
+//            freed into another page of this heap waits there. Between two slow paths of a class
+//            reuse has an end.
 // Cost       allocate() up to 256 bytes: 12 instructions, one load of the block. deallocate():
 //            one load of the page map, one line of the page's descriptor, one line of the block.
 #pragma once
@@ -66,6 +68,8 @@ public:
     [[nodiscard]] void* allocate_class(unsigned size_class) noexcept;
     /// As allocate_class(); the first `bytes` bytes are zero.
     [[nodiscard]] void* allocate_class_zeroed(unsigned size_class, std::size_t bytes) noexcept;
+    /// The cheap half of a free that is not into an own page. False: deallocate_found() must do it.
+    [[nodiscard]] bool try_adopt_stray(void* ptr) noexcept;
     void deallocate_found(page& home, void* ptr, void const* caller) noexcept;
     void deallocate_emptied(page& home, void* ptr, void const* caller) noexcept;
 
@@ -78,6 +82,10 @@ public:
     /// Forgets its pages without giving anything back: somebody took them over.
     void forget() noexcept;
 
+    /// Unlinks a block that lies in no page of this heap from an allocation list; null: none is
+    /// left. `link`: where to look from, at first the list's head; moves on.
+    [[nodiscard]] block* take_stray(unsigned size_class, block**& link) noexcept;
+
     /// Checks the heap's own pages and lists.
     void audit() const noexcept;
 
@@ -88,6 +96,8 @@ public:
     [[nodiscard]] block* head(unsigned size_class) const noexcept {
         return slots_[size_class].head;
     }
+
+    [[nodiscard]] block*& head(unsigned size_class) noexcept { return slots_[size_class].head; }
 
     [[nodiscard]] page* current(unsigned size_class) const noexcept {
         return slots_[size_class].current;
@@ -120,12 +130,25 @@ private:
     void report(misuse const& event) noexcept;
     void free_elsewhere(page& home, void* ptr) noexcept;
     void return_list(unsigned size_class) noexcept;
+    void end_reuse(page& from) noexcept;
+    [[nodiscard]] bool try_reuse(page& home, void* ptr) noexcept;
+    [[nodiscard]] bool has_many_strays(unsigned size_class) const noexcept;
+    void note_mixed_list(unsigned size_class) noexcept;
+    void look_at_strays(page& home) noexcept;
+    void send_strays_home(unsigned size_class) noexcept;
+    void send_home(block& stray) noexcept;
+    void link(page& owned) noexcept;
+    [[nodiscard]] base::intrusive_list<page>& list_of(page const& owned) noexcept;
+    [[nodiscard]] page* retire_full(unsigned size_class) noexcept;
     void account(page& owned) noexcept;
     void tell_growth() noexcept;
     void count_handed(unsigned size_class, int blocks) noexcept;
 
-    std::array<base::intrusive_list<page>, sizing::class_count> kept_{};  // owned, not current
-    std::size_t kept_bytes_ = 0;                                          // of all pages in kept_
+    std::array<int, sizing::class_count> stray_room_{};  // taken without a look at their number
+    // Pages that are owned, but not current: those with blocks in their own list, and the full.
+    std::array<base::intrusive_list<page>, sizing::class_count> kept_{};
+    std::array<base::intrusive_list<page>, sizing::class_count> full_{};
+    std::size_t kept_bytes_ = 0;        // of all pages in kept_ and full_
     std::size_t kept_empty_bytes_ = 0;  // of those without live blocks
     std::int64_t growth_bytes_ = 0;     // not yet told to the process, as its heap_growth
     std::int64_t handed_bytes_ = 0;
@@ -206,11 +229,14 @@ TARN_HOT void thread_heap::deallocate(void* ptr) noexcept {
     page* const home = pages.find(ptr);
     // A page's owner field equals `this` only if this thread stored it and has not left the page
     // since: a relaxed read may be stale, but never falsely equal.
-    if (home == nullptr || !home->owner.equals(this) || !home->is_block_start(ptr) ||
-        ptr == *home->frees) [[unlikely]] {
+    if (home == nullptr || !home->owner.equals(this) || !home->is_block_start(ptr)) [[unlikely]] {
         return deallocate_slow(ptr, this);
     }
-    if (home->push(ptr)) [[unlikely]] {
+    block** const list = home->frees.get();
+    if (ptr == *list) [[unlikely]] {
+        return deallocate_slow(ptr, this);
+    }
+    if (home->push_to(*list, ptr)) [[unlikely]] {
         return heap::deallocate_emptied(ptr, home, this);
     }
 }

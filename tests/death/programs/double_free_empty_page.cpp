@@ -2,16 +2,18 @@
 #include "misuse.hpp"
 
 TARN_MISUSE misuse() {
-    // As many blocks as a page makes at first, so that none of it waits to be allocated.
-    constexpr unsigned count = 4096 / 256;
+    // A page of blocks, and one more: the page is then not the one that malloc takes blocks from.
+    constexpr unsigned count = 64 * 1024 / 256;
     void* blocks[count];
     for (void*& block : blocks) {
         block = opaque(TARN_HEAP(malloc)(256));
     }
+    void* const other = opaque(TARN_HEAP(malloc)(256));
     announce("pointer", blocks[0]);
     for (void* const block : blocks) {
         TARN_HEAP(free)(block);
     }
     TARN_HEAP(free)(opaque(blocks[0]));
+    TARN_HEAP(free)(other);
     not_a_tail_call();
 }

@@ -188,9 +188,10 @@ TEST_F(host_calls, a_block_freed_twice_in_a_row_by_another_thread_is_reported) {
 
 TEST_F(host_calls, a_free_into_an_empty_page_is_reported) {
     scoped_heap heap;
-    std::vector<void*> blocks{heap->allocate(256)};
-    std::vector<void*> const more = allocate(*heap, 256, heap->listed(sizing::class_of(256)));
-    blocks.insert(blocks.end(), more.begin(), more.end());
+    scoped_heap const other;
+    // The first page is full, and not the one that the second block comes from.
+    std::vector<void*> blocks = allocate(*heap, big_bytes, big_blocks);
+    void* const kept = heap->allocate(big_bytes);
     std::vector<void*> const twice = blocks;
     free_all(*heap, blocks);
     heap->deallocate(twice[0]);
@@ -199,6 +200,7 @@ TEST_F(host_calls, a_free_into_an_empty_page_is_reported) {
     EXPECT_EQ(events[0].kind, misuse_kind::double_free);
     EXPECT_EQ(events[0].ptr, twice[0]);
     heap->audit();
+    heap->deallocate(kept);
 }
 
 TEST_F(host_calls, a_large_block_freed_twice_is_foreign) {

@@ -425,6 +425,75 @@ TEST_F(cut_off, a_heap_that_collects) {
     cut_everywhere([&] { heap()->collect(); });
 }
 
+/// What only a thread that is alone does.
+class cut_off_alone : public cut_off {
+protected:
+    void SetUp() override {
+        cut_off::SetUp();
+        active_ = process.active_heaps.exchange(1);
+    }
+
+    void TearDown() override {
+        process.active_heaps.store(active_);
+        cut_off::TearDown();
+    }
+
+    /// Frees one block of each of `pages` full pages.
+    void free_into(std::size_t pages) {
+        keep_live(allocate(*heap(), big_bytes, (pages + 2) * big_blocks));  // the last is current
+        for (std::size_t i = 0; i < pages; ++i) {
+            heap()->deallocate(take_live(i * (big_blocks - 1)));
+        }
+    }
+
+private:
+    std::uint32_t active_ = 0;
+};
+
+TEST_F(cut_off_alone, free_that_reuses_a_full_page) {
+    free_into(2);
+    void* const block = take_live(2 * (big_blocks - 1));
+    cut_everywhere([&] { heap()->deallocate(block); });
+    EXPECT_TRUE(home_of(block).is_reused());
+}
+
+TEST_F(cut_off_alone, free_of_a_stray) {
+    process.options.thread_cache_bytes = 0;
+    free_into(2);
+    void* const block = take_live(2 * (big_blocks - 1));
+    cut_everywhere([&] { heap()->deallocate(block); });
+    EXPECT_EQ(home_of(block).remote.load().how(), hold::adrift);
+}
+
+TEST_F(cut_off_alone, free_that_sends_strays_home) {
+    for (std::size_t const cache_bytes : {std::size_t{0}, 4 * MiB}) {
+        process.options.thread_cache_bytes = cache_bytes;
+        free_into(9);  // one more than there may be
+        std::size_t const before = heap()->listed(big_class);
+        std::size_t next = 9 * (big_blocks - 1);
+        while (heap()->listed(big_class) >= before) {
+            void* const block = take_live(next);
+            cut_everywhere([&] { heap()->deallocate(block); });
+        }
+        free_all(*heap(), live_);
+    }
+}
+
+TEST_F(cut_off_alone, a_thread_that_ends_with_strays) {
+    process.options.thread_cache_bytes = 2 * sizing::slice_bytes;  // two are reused, two adrift
+    free_into(4);
+    cut_everywhere([&] { heap()->leave(); });
+}
+
+TEST_F(cut_off_alone, malloc_that_retires_full_pages) {
+    free_into(3);
+    keep_live(allocate(*heap(), big_bytes, 3));
+    third()->deallocate(take_live(0));
+    void* block = nullptr;
+    cut_everywhere([&] { block = heap()->allocate(big_bytes); });
+    live_.push_back(block);
+}
+
 TEST_F(cut_off, a_sweep_of_bins) {
     for (int i = 0; i < 3; ++i) {
         std::optional<scoped_heap> gone;

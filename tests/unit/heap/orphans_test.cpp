@@ -205,7 +205,7 @@ TEST(repair_of_every_class, finds_the_free_blocks) {
             live.push_back(heap->allocate(sizing::class_bytes(size_class)));
         }
         page* const home = page_of(live[0]);
-        home->free_to_local();
+        home->end_reuse();
         std::vector<void*> kept;
         for (std::size_t i = 0; i < count; ++i) {
             if (i % 3 == 0) {

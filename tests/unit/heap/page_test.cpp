@@ -58,7 +58,7 @@ TEST(page, tells_every_offset_of_odd_sizes) {
 
 TEST(page, counts_what_its_owner_frees) {
     page tested{};
-    tested.frees = &tested.local;
+    tested.frees.set(&tested.local);
     std::array<block, 4> blocks{};
     tested.out.set(3);
     EXPECT_FALSE(tested.push(&blocks[0]));
@@ -75,27 +75,30 @@ TEST(page, counts_what_its_owner_frees) {
 
 TEST(page, counts_down_while_its_frees_go_to_an_allocation_list) {
     page tested{};
-    tested.frees = &tested.local;
+    tested.frees.set(&tested.local);
     tested.capacity.set(4);
     tested.out.set(4);
     std::array<block, 4> blocks{};
     block* list = nullptr;
-    tested.free_to(list);
-    EXPECT_FALSE(tested.frees_to_local());
-    EXPECT_EQ(tested.outside(), 4);
-    for (block& each : blocks) {
-        EXPECT_FALSE(tested.push(&each));
-    }
-    EXPECT_EQ(list, &blocks[3]);
-    EXPECT_EQ(list->next, &blocks[2]);
+    tested.out.set(3);  // one is in its own list, and stays there
+    tested.reuse(list, 3);
+    EXPECT_TRUE(tested.is_reused());
+    EXPECT_EQ(tested.outside(), 3);
+    EXPECT_FALSE(tested.push(&blocks[0]));
+    EXPECT_FALSE(tested.push(&blocks[1]));
+    EXPECT_EQ(tested.reused(), 2);
+    EXPECT_TRUE(tested.push(&blocks[2]));  // the end of the budget
+    EXPECT_EQ(list, &blocks[2]);
+    EXPECT_EQ(list->next, &blocks[1]);
     EXPECT_EQ(tested.local, nullptr);
-    EXPECT_EQ(tested.outside(), 4);  // in the allocation list is outside, too
-    EXPECT_EQ(tested.out.get(), page::counts_down - 4);
-    tested.free_to_local();
-    EXPECT_TRUE(tested.frees_to_local());
-    EXPECT_EQ(tested.out.get(), 4);
-    tested.free_to_local();  // is so already
-    EXPECT_EQ(tested.out.get(), 4);
+    EXPECT_EQ(tested.outside(), 3);  // in the allocation list is outside, too
+    EXPECT_EQ(tested.reused(), 3);
+    tested.end_reuse();
+    EXPECT_FALSE(tested.is_reused());
+    EXPECT_EQ(tested.out.get(), 3);
+    EXPECT_EQ(tested.reused(), 0);
+    tested.end_reuse();  // has ended already
+    EXPECT_EQ(tested.out.get(), 3);
 }
 
 class page_lists : public heap_test {
@@ -119,7 +122,7 @@ TEST_F(page_lists, take_in_what_others_freed) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, big_bytes, 6);
     page& home = home_of(blocks[0]);
-    home.free_to_local();  // as while it is not current
+    home.end_reuse();  // as while it is not current
     int const out = home.out.get();
     home.collect_remote();  // nothing there
     EXPECT_EQ(home.out.get(), out);
@@ -147,7 +150,7 @@ TEST_F(page_lists, leave_a_bin_with_the_list_and_without) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, big_bytes, 2);
     page& home = home_of(blocks[0]);
-    home.free_to_local();  // as while it is not current
+    home.end_reuse();  // as while it is not current
     home.remote.set_binned();
     home.collect_remote();
     EXPECT_EQ(home.remote.load().how(), hold::held);
@@ -163,7 +166,7 @@ TEST_F(page_lists, refuse_more_blocks_than_were_outside) {
     scoped_heap heap;
     void* const kept = heap->allocate(big_bytes);
     page& home = home_of(kept);
-    home.free_to_local();  // as while it is not current
+    home.end_reuse();  // as while it is not current
     free_remotely(home, kept);
     free_remotely(home, kept);  // a ring
     home.collect_remote();
@@ -184,7 +187,7 @@ TEST_F(page_audit, names_what_broke) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, big_bytes, 4);
     page& home = home_of(blocks[0]);
-    home.free_to_local();  // as while it is not current
+    home.end_reuse();  // as while it is not current
     heap->deallocate(blocks[0]);
     heap->deallocate(blocks[1]);
     home.audit();

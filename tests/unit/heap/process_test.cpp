@@ -208,7 +208,7 @@ TEST_F(bins, hint_at_a_page_that_became_empty_before_it_arrived) {
     void* const last = owner->allocate(big_bytes);
     page& home = home_of(last);
     owner->forget();  // its page is now in this test's hands
-    home.free_to_local();
+    home.end_reuse();
     other->deallocate(last);
     EXPECT_EQ(home.remote.load().count(), 1U);
     put_in_bin(home);

@@ -89,24 +89,146 @@ TEST_F(thread_heaps, fill_a_page_in_rising_order_and_touch_it_as_it_is_used) {
 }
 
 // Else sampling by cutting the list would not be exact, and the slow path would not be met.
-TEST_F(thread_heaps, do_not_hand_out_what_was_freed_before_the_list_ran_dry) {
+TEST_F(thread_heaps, hand_out_first_what_was_freed_last) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, 16, 10);
+    std::vector<void*> const order{blocks.rbegin(), blocks.rend()};
+    free_all(*heap, blocks);
+    blocks = allocate(*heap, 16, 10);
+    EXPECT_EQ(blocks, order);
+    free_all(*heap, blocks);
+}
+
+TEST_F(thread_heaps, put_what_is_freed_without_end_into_the_page) {
+    scoped_heap heap;
+    std::vector<void*> blocks = allocate(*heap, 16, 2000);
     std::size_t const listed = heap->listed(1);
-    std::set<void*> freed;
-    for (std::size_t i = 0; i + 1 < blocks.size(); ++i) {
-        heap->deallocate(blocks[i]);
-        freed.insert(blocks[i]);
+    free_all(*heap, blocks);
+    EXPECT_GT(heap->listed(1), listed);
+    EXPECT_LT(heap->listed(1), listed + 1000);
+    heap->audit();
+    heap->collect();
+    EXPECT_EQ(heap->listed(1), 0U);
+    heap->audit();
+}
+
+/// As the only thread with a heap.
+class lone_heap : public heap_test {
+protected:
+    void SetUp() override {
+        heap_test::SetUp();
+        if (process.active_heaps.load() != 0) {
+            GTEST_SKIP() << "another thread has a heap";
+        }
+        own_ = std::make_unique<scoped_heap>();
+        heap_ = &**own_;
     }
-    std::vector<void*> rest = allocate(*heap, 16, listed);
-    EXPECT_TRUE(
-        std::none_of(rest.begin(), rest.end(), [&](void* block) { return freed.contains(block); }));
-    std::vector<void*> again = allocate(*heap, 16, freed.size());
-    EXPECT_TRUE(std::all_of(again.begin(), again.end(),
-                            [&](void* block) { return freed.contains(block); }));
-    heap->deallocate(blocks.back());
-    free_all(*heap, rest);
-    free_all(*heap, again);
+
+    void TearDown() override {
+        own_.reset();
+        heap_test::TearDown();
+    }
+
+    /// Full pages of the big class that nobody owns, but for the last.
+    std::vector<void*> fill(std::size_t pages) {
+        return allocate(*heap_, big_bytes, pages * big_blocks);
+    }
+
+    void reuse_at_once() {
+        std::vector<void*> blocks = fill(6);
+        for (std::size_t first = 0; first < blocks.size(); first += big_blocks) {
+            heap_->deallocate(blocks[first]);
+            heap_->audit();
+            EXPECT_EQ(heap_->allocate(big_bytes), blocks[first]);
+        }
+        heap_->audit();
+        free_all(*heap_, blocks);
+        heap_->audit();
+        EXPECT_LE(used_slices(), 4U);
+    }
+
+    thread_heap* heap_ = nullptr;
+
+private:
+    std::unique_ptr<scoped_heap> own_;
+};
+
+TEST_F(lone_heap, reuses_at_once_what_it_frees_into_pages_it_left) { reuse_at_once(); }
+
+TEST_F(lone_heap, reuses_them_also_where_it_may_keep_no_pages) {
+    process.options.thread_cache_bytes = 0;
+    reuse_at_once();
+}
+
+TEST_F(lone_heap, does_not_hold_pages_by_what_it_could_reuse) {
+    for (std::size_t const cache_bytes : {4 * MiB, std::size_t{0}}) {
+        process.options.thread_cache_bytes = cache_bytes;
+        std::vector<void*> blocks = fill(64);
+        // The first block of each page, then the second of each, and so on.
+        for (std::size_t at = 0; at < big_blocks; ++at) {
+            for (std::size_t first = 0; first < blocks.size(); first += big_blocks) {
+                heap_->deallocate(blocks[first + at]);
+            }
+            heap_->audit();
+            EXPECT_LE(heap_->listed(big_class), 64U);
+        }
+        EXPECT_LE(used_slices(), 32U);
+        heap_->collect();
+        heap_->audit();
+        EXPECT_EQ(used_slices(), 0U);
+    }
+}
+
+TEST_F(lone_heap, finds_what_others_free_into_pages_it_reuses) {
+    std::vector<void*> blocks = fill(4);
+    heap_->deallocate(blocks[0]);
+    EXPECT_EQ(heap_->allocate(big_bytes), blocks[0]);
+    page const& reused = home_of(blocks[0]);
+    EXPECT_EQ(reused.owner.get(), heap_);
+    EXPECT_TRUE(reused.is_reused());
+    {
+        scoped_heap other;
+        for (std::size_t i = 1; i < big_blocks; ++i) {
+            other->deallocate(blocks[i]);
+            blocks[i] = nullptr;
+        }
+    }
+    EXPECT_EQ(reused.remote.load().count(), big_blocks - 1U);
+    // Before new memory is taken.
+    std::size_t const slices = used_slices();
+    std::vector<void*> more = allocate(*heap_, big_bytes, big_blocks - 1);
+    EXPECT_EQ(used_slices(), slices);
+    heap_->audit();
+    free_all(*heap_, more);
+    free_all(*heap_, blocks);
+}
+
+TEST_F(lone_heap, clears_what_calloc_takes_from_mixed_lists) {
+    std::vector<void*> blocks = fill(3);
+    for (void* const block : blocks) {
+        std::memset(block, 0xa5, big_bytes);
+    }
+    std::size_t const small = 2 * KiB;
+    std::vector<void*> dirty = allocate(*heap_, small, 40);
+    for (void* const block : dirty) {
+        std::memset(block, 0xa5, small);
+    }
+    free_all(*heap_, blocks);
+    free_all(*heap_, dirty);
+    for (std::size_t const bytes : {small, big_bytes}) {
+        for (int i = 0; i < 60; ++i) {
+            auto* const block = static_cast<unsigned char*>(allocate_zeroed(heap_, bytes, nullptr));
+            ASSERT_NE(block, nullptr);
+            EXPECT_EQ(std::count(block, block + bytes, 0), static_cast<std::ptrdiff_t>(bytes));
+            std::memset(block, 0xa5, bytes);
+            blocks.push_back(block);
+            if (i % 3 == 0) {
+                heap_->deallocate(blocks.back());
+                blocks.pop_back();
+            }
+        }
+    }
+    free_all(*heap_, blocks);
 }
 
 TEST_F(thread_heaps, keep_one_empty_page_a_class_within_a_cap) {
@@ -331,14 +453,19 @@ TEST_F(thread_heaps, collect_what_others_emptied) {
     EXPECT_EQ(used_slices(), 0U);
 }
 
-TEST_F(thread_heaps, collect_spares_the_lists_they_allocate_from) {
+TEST_F(thread_heaps, collect_puts_the_lists_they_allocate_from_back) {
     scoped_heap heap;
+    void* const kept = heap->allocate(16);
     void* const block = heap->allocate(16);
-    std::size_t const listed = heap->listed(1);
     heap->deallocate(block);
     heap->collect();
-    EXPECT_EQ(heap->listed(1), listed);
+    EXPECT_EQ(heap->listed(1), 0U);
+    EXPECT_EQ(used_slices(), 1U);
     heap->audit();
+    heap->deallocate(heap->allocate(16));
+    heap->deallocate(kept);
+    heap->collect();
+    EXPECT_EQ(used_slices(), 0U);
 }
 
 TEST_F(thread_heaps, count_what_they_hand_out) {
