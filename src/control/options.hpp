@@ -42,8 +42,8 @@ struct path_text {
       "bytes of partly free pages a thread keeps from others, once there are others")            \
     X(thread_empty_bytes, 1 * MiB, 0, 1 * GiB, "bytes of empty pages a thread keeps")            \
     X(arena_bytes, 1 * GiB, 4 * MiB, 4 * GiB, "address space reserved at a time")                \
-    X(huge_after_bytes, 0, 0, std::uint64_t{1} << 47,                                            \
-      "heap size from which huge pages are asked for; 0: never")                                 \
+    X(huge_after_bytes, 32 * MiB, 0, std::uint64_t{1} << 47,                                     \
+      "heap size from which new memory for small blocks comes in huge pages; 0: never")          \
     X(report_fd, 2, 0, 1'000'000, "file descriptor of reports")                                  \
     X(stats, 0, 0, 1, "1: print statistics to the report channel at exit")                       \
     X(verbose, 0, 0, 1, "1: print the options in effect at start")

@@ -221,13 +221,13 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
         sweep_bins(sweep_scope::bins_with_empty_pages);
     }
     process.space.ask_for_purge();
-    space::run memory = process.space.acquire(slices);
+    space::run memory = process.space.acquire(slices, 1, 0, space::run_use::dense);
     if (memory.base == nullptr) {
         reclaim(*this);
         if (page* const shared = pop_bin(size_class)) {
             return shared;
         }
-        memory = process.space.acquire(slices);
+        memory = process.space.acquire(slices, 1, 0, space::run_use::dense);
         if (memory.base == nullptr) {
             return nullptr;
         }

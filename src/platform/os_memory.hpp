@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/units.hpp"
+
 namespace tarn::impl::platform {
 
 /// Where a reservation may lie. `ceiling`: the whole range below that address; 0: anywhere.
@@ -18,6 +20,9 @@ struct placement {
     std::size_t alignment = 0;  // bytes, a power of two; 0: one OS page
     std::uintptr_t ceiling = 0;
 };
+
+/// What a huge page holds where OS pages have 4 KiB; elsewhere there are none for us.
+inline constexpr std::size_t huge_page_bytes = 2 * MiB;
 
 /// All ranges start and end on OS pages, except where a function says it rounds.
 ///   page_bytes     size of an OS page, known at run time: 4 KiB to 64 KiB
@@ -29,7 +34,9 @@ struct placement {
 ///                  move_pages had cut it off
 ///   decommit       gives memory and commit charge back; the range is reserved again
 ///   release        gives address space back
-///   advise_huge    asks for huge pages in a range; best effort
+///   populate_huge  backs a committed range of whole huge_page_bytes, whose first byte nobody else
+///                  uses yet and which is mostly untouched, with huge pages; false: refused, and
+///                  it costs memory where it is touched. Contents stay as they are.
 ///   move_pages     moves memory between committed ranges without copying: bytes of `from` to the
 ///                  first of the room bytes at `to`, which become one mapping, the rest zero;
 ///                  `from` reads as zero afterwards; false: refused, `from` is as it was and both
@@ -45,7 +52,7 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where) {
     { P::renew(base, bytes) } noexcept -> std::same_as<bool>;
     { P::decommit(base, bytes) } noexcept -> std::same_as<bool>;
     { P::release(base, bytes) } noexcept;
-    { P::advise_huge(base, bytes) } noexcept;
+    { P::populate_huge(base, bytes) } noexcept -> std::same_as<bool>;
     { P::move_pages(base, base, bytes, bytes) } noexcept -> std::same_as<bool>;
 };
 

@@ -13,9 +13,10 @@ using sizing::slice_bytes;
 namespace {
 
 constexpr std::size_t commit_step_slices = 1 * MiB / slice_bytes;
-constexpr std::size_t huge_page_bytes = 2 * MiB;
-constexpr std::size_t arena_alignment = huge_page_bytes;  // so that one can form anywhere
-constexpr std::size_t ranges_per_purge = 16;              // purged per hold of the lock
+constexpr std::size_t huge_page_slices = platform::huge_page_bytes / slice_bytes;
+constexpr std::size_t arena_alignment = platform::huge_page_bytes;  // so that one can form anywhere
+constexpr int huge_pages_skipped = 64;                              // after one was refused
+constexpr std::size_t ranges_per_purge = 16;                        // purged per hold of the lock
 
 std::size_t round_to_os_pages(std::size_t bytes) noexcept {
     return base::align_up(bytes, os::page_bytes());
@@ -28,8 +29,8 @@ slice_range address_space::range_of(arena const& in, std::byte const* base,
     return {static_cast<std::size_t>(base - in.base) / slice_bytes, slices};
 }
 
-run address_space::acquire(std::size_t slices, std::size_t alignment_slices,
-                           std::size_t gap_slices) noexcept {
+run address_space::acquire(std::size_t slices, std::size_t alignment_slices, std::size_t gap_slices,
+                           run_use use) noexcept {
     TARN_AUDIT(audit());
     if (slices > arena_slices_max || alignment_slices > arena_slices_max) {
         return {};
@@ -45,6 +46,7 @@ run address_space::acquire(std::size_t slices, std::size_t alignment_slices,
     if (taken.in == nullptr) {
         return {};
     }
+    taken.wants_huge = taken.wants_huge && use == run_use::dense;
     if (!taken.committed && !commit(taken)) {
         undo(taken);
         return {};
@@ -115,7 +117,7 @@ bool address_space::commit(claim const& taken) noexcept {
     arena& in = *taken.in;
     slice_range const exact = taken.range;
     std::size_t const end = exact.first + exact.count;
-    std::size_t const step = taken.wants_huge ? huge_page_bytes / slice_bytes : commit_step_slices;
+    std::size_t const step = taken.wants_huge ? huge_page_slices : commit_step_slices;
     slice_range generous{exact.first, std::min(in.slices, base::align_up(end, step)) - exact.first};
     auto const commit_slices = [&in](slice_range range) {
         return os::commit(in.base + range.first * slice_bytes, range.count * slice_bytes);
@@ -126,12 +128,33 @@ bool address_space::commit(claim const& taken) noexcept {
             return false;
         }
     }
-    if (taken.wants_huge) {
-        os::advise_huge(in.base + generous.first * slice_bytes, generous.count * slice_bytes);
-    }
+    bool const populated =
+        taken.wants_huge && exact.first % huge_page_slices == 0 && populate(in, generous);
     base::lock_guard const guard{mutex_};
     in.committed.insert(generous);
+    if (populated) {  // so what is free of it costs memory, too
+        dirty_free_slices_ += in.clean.count(generous);
+        in.clean.remove(generous);
+    }
     return true;
+}
+
+/// Backs a range that was just committed, and starts with what the caller took, with huge pages.
+bool address_space::populate(arena const& in, slice_range range) noexcept {
+    if (range.count % huge_page_slices != 0) {
+        return false;
+    }
+    // relaxed, and not exact among threads: how many are skipped matters to nobody.
+    if (huge_pages_to_skip_.load(std::memory_order_relaxed) > 0) {
+        huge_pages_to_skip_.fetch_sub(1, std::memory_order_relaxed);
+        return false;
+    }
+    bool const populated =
+        os::populate_huge(in.base + range.first * slice_bytes, range.count * slice_bytes);
+    if (!populated) {
+        huge_pages_to_skip_.store(huge_pages_skipped, std::memory_order_relaxed);
+    }
+    return populated;
 }
 
 void address_space::mark_free_locked(arena& in, slice_range range) noexcept {
@@ -175,6 +198,7 @@ bool address_space::extend(run& owned, std::size_t extra) noexcept {
             return false;
         }
         taken = claim_locked(owned.arena, behind);
+        taken.wants_huge = false;
     }
     if (!taken.committed && !commit(taken)) {
         undo(taken);

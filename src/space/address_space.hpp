@@ -33,11 +33,14 @@ struct run {
     bool zeroed = false;  // every byte reads as zero
 };
 
+/// What a run is for. What is dense is soon touched everywhere.
+enum class run_use : std::uint8_t { sparse, dense };
+
 struct space_options {
     std::size_t arena_bytes = 1 * GiB;    // size of a reservation, where the system grants it
     std::uintptr_t ceiling = 0;           // all memory below this address; 0: anywhere
     std::uint32_t purge_delay_ms = 1000;  // age at which free memory goes back
-    std::size_t huge_after_bytes = ~std::size_t{0};  // heap size from which huge pages are asked
+    std::size_t huge_after_bytes = ~std::size_t{0};  // used bytes from which dense runs are huge
 };
 
 struct space_counts {
@@ -62,7 +65,7 @@ public:
     /// `slices` > 0 adjacent slices, the first at a multiple of `alignment_slices`, a power of two;
     /// if there is one, at the start of a free gap of `gap_slices`, in which the run can grow.
     [[nodiscard]] run acquire(std::size_t slices, std::size_t alignment_slices = 1,
-                              std::size_t gap_slices = 0) noexcept;
+                              std::size_t gap_slices = 0, run_use use = run_use::sparse) noexcept;
 
     /// Makes `owned` longer by `extra` slices where they follow it and are free. False: they are
     /// not, or memory is refused.
@@ -140,6 +143,7 @@ private:
     [[nodiscard]] claim claim_locked(std::size_t index, slice_range range) noexcept
         TARN_REQUIRES(mutex_);
     [[nodiscard]] bool commit(claim const& taken) noexcept;
+    [[nodiscard]] bool populate(arena const& in, slice_range range) noexcept;
     /// Gives back what could not be committed.
     void undo(claim const& taken) noexcept;
     void mark_free_locked(arena& in, slice_range range) noexcept TARN_REQUIRES(mutex_);
@@ -166,6 +170,7 @@ private:
     std::atomic<std::uint64_t> next_pass_ms_{0};
     std::atomic<std::uint64_t> purged_bytes_{0};
     std::atomic<bool> purge_asked_{false};
+    std::atomic<int> huge_pages_to_skip_{0};
 };
 
 template <class Visit>

@@ -4,6 +4,7 @@
 #include "platform/os_memory.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
@@ -276,14 +277,26 @@ TYPED_TEST(os_memory_contract, releases_in_parts) {
     EXPECT_FALSE(this->memory_.readable(base + 2 * page));
 }
 
-TYPED_TEST(os_memory_contract, huge_page_advice_changes_no_contents) {
+TYPED_TEST(os_memory_contract, huge_pages_change_no_contents) {
     std::size_t const bytes = 8 * MiB;
     auto* const base = static_cast<std::byte*>(TypeParam::reserve(bytes, {.alignment = 2 * MiB}));
     ASSERT_TRUE(TypeParam::commit(base, bytes));
+    base[2 * MiB] = std::byte{2};
     base[3 * MiB] = std::byte{1};
-    TypeParam::advise_huge(base, bytes);
+    bool const done = TypeParam::populate_huge(base, bytes);  // or not: contents are the same
+    EXPECT_EQ(base[2 * MiB], std::byte{2});
     EXPECT_EQ(base[3 * MiB], std::byte{1});
+    EXPECT_TRUE(is_all(base, 2 * MiB, 0));
     EXPECT_TRUE(is_all(base + 4 * MiB, 4 * MiB, 0));
+    if (done) {
+        std::array<unsigned char, 1> resident{};
+        EXPECT_EQ(::mincore(base + 7 * MiB, 1, resident.data()), 0);
+        EXPECT_EQ(resident[0] & 1, 1);
+    }
+    std::memset(base, 3, bytes);
+    EXPECT_TRUE(TypeParam::purge(base + 2 * MiB, 64 * KiB));
+    EXPECT_TRUE(is_all(base + 2 * MiB, 64 * KiB, 0));
+    EXPECT_TRUE(is_all(base + 2 * MiB + 64 * KiB, 64 * KiB, 3));
     TypeParam::release(base, bytes);
 }
 
@@ -327,7 +340,7 @@ TYPED_TEST(os_memory_contract, moves_a_range_of_several_mappings_or_changes_noth
     auto* const base =
         static_cast<std::byte*>(TypeParam::reserve(4 * half, {.alignment = 2 * MiB}));
     ASSERT_TRUE(TypeParam::commit(base, 4 * half));
-    TypeParam::advise_huge(base + half, half);
+    ::madvise(base + half, half, MADV_HUGEPAGE);
     check_move<TypeParam>(base, base + 2 * half, 2 * half);
     check_move<TypeParam>(base + 2 * half, base, 2 * half);
     TypeParam::release(base, 4 * half);

@@ -241,9 +241,9 @@ void fake_os::release(void* base, std::size_t bytes) noexcept {
     linux_os::release(base, bytes);
 }
 
-void fake_os::advise_huge(void* base, std::size_t bytes) noexcept {
-    check_reserved(base, bytes);
-    linux_os::advise_huge(base, bytes);
+bool fake_os::populate_huge(void* base, std::size_t bytes) noexcept {
+    check_committed(base, bytes);
+    return page_bytes() < huge_page_bytes && !fails_now() && linux_os::populate_huge(base, bytes);
 }
 
 bool fake_os::move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept {

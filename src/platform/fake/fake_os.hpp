@@ -54,7 +54,7 @@ struct fake_os {
     static bool renew(void* base, std::size_t bytes) noexcept;
     static bool decommit(void* base, std::size_t bytes) noexcept;
     static void release(void* base, std::size_t bytes) noexcept;
-    static void advise_huge(void* base, std::size_t bytes) noexcept;
+    static bool populate_huge(void* base, std::size_t bytes) noexcept;
     static bool move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept;
 
     static std::size_t address_space_limit() noexcept;

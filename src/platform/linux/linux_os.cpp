@@ -47,7 +47,6 @@ namespace tarn::impl::platform {
 namespace {
 
 constexpr int reserve_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-constexpr std::size_t huge_page_bytes = 2 * MiB;
 
 // libc's open, read, write, close and getrandom are cancellation points, which malloc and free must
 // not be: a thread cancelled inside them would leave locks behind. Hence syscall().
@@ -282,8 +281,21 @@ bool linux_os::decommit(void* base, std::size_t bytes) noexcept {
 
 void linux_os::release(void* base, std::size_t bytes) noexcept { unmap(base, bytes); }
 
-void linux_os::advise_huge(void* base, std::size_t bytes) noexcept {
-    advise(base, bytes, MADV_HUGEPAGE);
+bool linux_os::populate_huge(void* base, std::size_t bytes) noexcept {
+#ifndef MADV_COLLAPSE
+    constexpr int MADV_COLLAPSE = 25;  // Linux 6.1; not in the headers of 2022
+#endif
+    if (page_bytes() != 4 * KiB) {
+        return false;
+    }
+    // Not MADV_HUGEPAGE: it would cut the mapping, and after a purge one byte would bring 2 MiB
+    // back. Collapsing wants a page to start from.
+    auto* const start = static_cast<std::byte*>(base);
+    for (std::size_t at = 0; at < bytes; at += huge_page_bytes) {
+        auto volatile& first = start[at];
+        first = first;
+    }
+    return advise(base, bytes, MADV_COLLAPSE) == 0;
 }
 
 bool linux_os::move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept {

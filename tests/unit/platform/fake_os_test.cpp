@@ -220,7 +220,7 @@ TEST_F(fake_os_death, dies_at_wrong_rounding) {
     EXPECT_DEATH(static_cast<void>(fake_os::purge(base, 100)), died);
     EXPECT_DEATH(static_cast<void>(fake_os::decommit(base + 1, page)), died);
     EXPECT_DEATH(fake_os::release(base, 0), died);
-    EXPECT_DEATH(fake_os::advise_huge(base + 8, page), died);
+    EXPECT_DEATH(static_cast<void>(fake_os::populate_huge(base + 8, page)), died);
     EXPECT_DEATH(static_cast<void>(fake_os::move_pages(base, base + page, 1, 1)), died);
     // Fine on a small page, wrong on the page that is pretended.
     fake_os::control().page_bytes = 64 * KiB;

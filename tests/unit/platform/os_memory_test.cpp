@@ -18,7 +18,7 @@ struct without_purge {
     static bool commit(void*, std::size_t) noexcept;
     static bool decommit(void*, std::size_t) noexcept;
     static void release(void*, std::size_t) noexcept;
-    static void advise_huge(void*, std::size_t) noexcept;
+    static bool populate_huge(void*, std::size_t) noexcept;
     static bool move_pages(void*, void*, std::size_t) noexcept;
 };
 

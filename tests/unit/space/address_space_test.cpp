@@ -109,6 +109,44 @@ TEST_F(address_space, hands_out_zero_memory_that_can_be_written) {
     }
 }
 
+TEST_F(address_space, backs_dense_runs_by_huge_pages_once_much_is_used) {
+    constexpr std::size_t huge_slices = platform::huge_page_bytes / slice_bytes;
+    configure(
+        {.arena_bytes = arena_slices * slice_bytes, .huge_after_bytes = platform::huge_page_bytes});
+    auto const dense = [this] {
+        run const got = space_->acquire(1, 1, 0, space::run_use::dense);
+        EXPECT_NE(got.base, nullptr);
+        EXPECT_TRUE(got.zeroed);
+        space_->audit();
+        return got;
+    };
+    run const early = dense();
+    EXPECT_EQ(space_->counts().free_dirty_bytes, 0U);
+    run const filler = acquire(huge_slices - 1);
+    run const first = dense();
+    EXPECT_TRUE(is_zero(first));
+    std::size_t const dirty = space_->counts().free_dirty_bytes;
+    if (dirty == 0) {
+        GTEST_SKIP() << "the system has no huge page for us";
+    }
+    // What is free of it is there as well, so it counts as memory that can be given back.
+    EXPECT_EQ(dirty, (huge_slices - 1) * slice_bytes);
+    run const second = space_->acquire(1, 1, 0, space::run_use::dense);
+    EXPECT_EQ(second.base, first.base + slice_bytes);
+    EXPECT_EQ(space_->purge_all(), (huge_slices - 2) * slice_bytes);
+    EXPECT_EQ(space_->counts().free_dirty_bytes, 0U);
+    for (run const& each : {early, filler, first, second}) {
+        give_back(each);
+    }
+}
+
+TEST_F(address_space, leaves_sparse_runs_as_they_are) {
+    configure({.arena_bytes = arena_slices * slice_bytes, .huge_after_bytes = 0});
+    run const sparse = acquire(1);
+    EXPECT_EQ(space_->counts().free_dirty_bytes, 0U);
+    give_back(sparse);
+}
+
 TEST_F(address_space, takes_the_lowest_address_that_fits) {
     run const a = acquire(4);
     run const b = acquire(2);
