@@ -125,17 +125,32 @@ void repair_length(page& large) noexcept {
     }
 }
 
-/// Takes the blocks of others' pages out of the allocation lists of vanished threads: a chain.
-block* collect_strays() noexcept {
-    block* chain = nullptr;
+// Far above what an allocation list can hold; a list that a misuse tore may have no end.
+constexpr int strays_most = 1 << 16;
+
+struct stray_chain {
+    block* first = nullptr;
+    std::size_t count = 0;  // a double free can make the chain a ring
+};
+
+/// Takes the blocks of other pages than the current ones out of the allocation lists of vanished
+/// threads.
+stray_chain collect_strays() noexcept {
+    stray_chain chain;
     process.heaps.for_each([&chain](thread_heap& each) {
         if (each.phase.load(std::memory_order_relaxed) != heap_phase::vanished) {
             return;
         }
         for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
             block** link = &each.head(size_class);
-            while (block* const stray = each.take_stray(size_class, link)) {
-                chain = ::new (stray) block{chain};
+            auto const most = static_cast<int>(sizing::class_blocks(size_class));
+            for (int taken = 0; taken < strays_most; ++taken) {
+                block* const stray = each.take_stray(size_class, link, most);
+                if (stray == nullptr) {
+                    break;
+                }
+                chain.first = ::new (stray) block{chain.first};
+                ++chain.count;
             }
         }
     });
@@ -143,10 +158,10 @@ block* collect_strays() noexcept {
 }
 
 /// Frees them, once every page is where it belongs.
-void return_strays(block* chain) noexcept {
-    while (chain != nullptr) {
-        block* const stray = chain;
-        chain = stray->next;
+void return_strays(stray_chain chain) noexcept {
+    for (; chain.first != nullptr && chain.count != 0; --chain.count) {
+        block* const stray = chain.first;
+        chain.first = stray->next;
         page& home = *pages.find(stray);
         remote_state seen = home.remote.load();
         if (seen.how() != hold::adrift) {
@@ -165,7 +180,7 @@ void return_strays(block* chain) noexcept {
 }
 
 void adopt_pages() noexcept {
-    block* const strays = collect_strays();
+    stray_chain const strays = collect_strays();
     page* binned = empty_bins();
     process.descriptors.for_each([](page& each) {
         if (each.kind.load(std::memory_order_relaxed) == page_kind::large) {

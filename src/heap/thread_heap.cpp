@@ -40,9 +40,6 @@ void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
 
 std::size_t bytes_of(page const& of) noexcept { return of.memory.slices * sizing::slice_bytes; }
 
-/// Whether no other thread has a heap.
-bool is_alone() noexcept { return process.active_heaps.load(std::memory_order_relaxed) <= 1; }
-
 bool is_full(page const& which) noexcept {
     return which.local == nullptr && which.capacity.get() == which.reserved;
 }
@@ -151,8 +148,7 @@ void thread_heap::make_blocks(page& in) noexcept {
     ::new (at) block{nullptr};
     slots_[in.size_class].head = reinterpret_cast<block*>(first);
     // Where other pages' blocks may join the list, nobody knows which are zero.
-    in.list_zeroed =
-        in.fresh_zeroed && kept_[in.size_class].empty() && full_[in.size_class].empty();
+    in.list_zeroed = in.fresh_zeroed && full_[in.size_class].empty();
     in.capacity.set(made + count);
     in.out.set(in.out.get() + count);
     count_handed(in.size_class, count);
@@ -260,6 +256,11 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     fresh->owner.set(this);
     fresh->kind.store(page_kind::small, std::memory_order_relaxed);
     return fresh;
+}
+
+/// Whether no other thread has a heap. late_heap is nobody's: whoever has one runs beside it.
+bool thread_heap::is_alone() const noexcept {
+    return process.active_heaps.load(std::memory_order_relaxed) <= 1 && this != &late_heap;
 }
 
 base::intrusive_list<page>& thread_heap::list_of(page const& owned) noexcept {
@@ -453,11 +454,15 @@ bool thread_heap::try_adopt_stray(void* ptr) noexcept {
     return true;
 }
 
-/// Unlinks the first block of an allocation list that does not lie in the class's current page.
-block* thread_heap::take_stray(unsigned size_class, block**& link) noexcept {
-    page const* const home = slots_[size_class].current;
-    while (block* const each = *link) {
-        if (pages.find(each) != home) {
+block* thread_heap::take_stray(unsigned size_class, block**& link, int skipped_most) noexcept {
+    page const* const current = slots_[size_class].current;
+    for (int skipped = 0; skipped <= skipped_most; ++skipped) {
+        block* const each = *link;
+        page const* const home = pages.find(each);
+        if (home == nullptr || home->size_class != size_class || !home->is_block_start(each)) {
+            break;  // the end, or the program wrote into a block that it had freed
+        }
+        if (home != current) {
             *link = each->next;
             return each;
         }
@@ -496,9 +501,10 @@ void thread_heap::look_at_strays(page& home) noexcept {
 void thread_heap::send_strays_home(unsigned size_class) noexcept {
     stray_room_[size_class] = 0;
     int const most = 4 * stray_reuse_budget(size_class);
+    int const skipped_most = 2 * strays_max(size_class);
     block** link = &slots_[size_class].head;
     for (int i = 0; i < most; ++i) {
-        block* const stray = take_stray(size_class, link);
+        block* const stray = take_stray(size_class, link, skipped_most);
         if (stray == nullptr) {
             return;
         }
@@ -509,13 +515,16 @@ void thread_heap::send_strays_home(unsigned size_class) noexcept {
 /// Frees a block that was just unlinked from an allocation list.
 void thread_heap::send_home(block& stray) noexcept {
     page& home = *pages.find(&stray);
+    bool const is_own = home.owner.get() == this;
+    if (is_own) {
+        end_reuse(home);
+    }
     bump(handed[home.size_class], ~std::uint64_t{0});  // less 1
-    if (home.owner.get() != this) {
+    if (!is_own) {
         free_elsewhere(home, &stray);
         return;
     }
     bool const is_current = slots_[home.size_class].current == &home;
-    end_reuse(home);
     if (!is_current && home.local == nullptr) {
         full_[home.size_class].remove(home);
         kept_[home.size_class].push_front(home);

@@ -82,9 +82,10 @@ public:
     /// Forgets its pages without giving anything back: somebody took them over.
     void forget() noexcept;
 
-    /// Unlinks a block that lies in no page of this heap from an allocation list; null: none is
-    /// left. `link`: where to look from, at first the list's head; moves on.
-    [[nodiscard]] block* take_stray(unsigned size_class, block**& link) noexcept;
+    /// Unlinks the next block that does not lie in the class's current page from its allocation
+    /// list; null: none within `skipped_most` blocks. `link`: where to look from, at first the
+    /// list's head; moves on.
+    [[nodiscard]] block* take_stray(unsigned size_class, block**& link, int skipped_most) noexcept;
 
     /// Checks the heap's own pages and lists.
     void audit() const noexcept;
@@ -137,6 +138,7 @@ private:
     void look_at_strays(page& home) noexcept;
     void send_strays_home(unsigned size_class) noexcept;
     void send_home(block& stray) noexcept;
+    [[nodiscard]] bool is_alone() const noexcept;
     void link(page& owned) noexcept;
     [[nodiscard]] base::intrusive_list<page>& list_of(page const& owned) noexcept;
     [[nodiscard]] page* retire_full(unsigned size_class) noexcept;

@@ -10,6 +10,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/units.hpp"
@@ -101,6 +102,24 @@ TEST_F(process_state, serves_a_thread_before_and_after_its_heap) {
         EXPECT_EQ(this_thread, &finished_heap);
         static_cast<void>(platform::arm_thread_exit(nullptr));  // it has left already
     }}.join();
+}
+
+TEST_F(process_state, keeps_no_pages_from_the_one_thread_that_lives_beside_late_ones) {
+    process.options.thread_cache_bytes = 0;
+    scoped_heap heap;
+    std::vector<void*> blocks = allocate(*heap, big_bytes, std::size_t{9} * big_blocks);
+    auto const free_late = [&blocks](std::size_t index) {
+        void* const block = std::exchange(blocks[index], nullptr);
+        with_heap(&finished_heap, [block](thread_heap& late) {
+            late.deallocate_found(home_of(block), block, nullptr);
+        });
+    };
+    for (std::size_t index = 0; index < std::size_t{8} * big_blocks; index += big_blocks) {
+        free_late(index);
+        EXPECT_EQ(home_of(blocks[index + 1]).remote.load().how(), hold::binned);
+    }
+    late_heap.audit();
+    free_all(*heap, blocks);
 }
 
 TEST_F(process_state, passes_blocks_between_threads_that_come_and_go) {
