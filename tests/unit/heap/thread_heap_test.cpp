@@ -1,7 +1,6 @@
 #include "heap/thread_heap.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -202,28 +201,6 @@ TEST_F(lone_heap, finds_what_others_free_into_pages_it_reuses) {
     heap_->audit();
     free_all(*heap_, more);
     free_all(*heap_, blocks);
-}
-
-// In fast mode a second free after others goes unseen, and makes a ring of the list.
-TEST_F(lone_heap, comes_to_an_end_where_a_double_free_has_torn_its_list) {
-    auto const misuse = [this] {
-        ::alarm(20);
-        std::vector<void*> blocks = fill(20);
-        void* const one = blocks[std::size_t{19} * big_blocks];  // of the current page
-        heap_->deallocate(one);
-        heap_->deallocate(blocks.back());
-        heap_->deallocate(one);
-        blocks.resize(std::size_t{18} * big_blocks);  // what is freed here is not current
-        void* const last = blocks.back();
-        heap_->deallocate(last);
-        heap_->deallocate(blocks[0]);
-        heap_->deallocate(last);  // now their list is a ring, too
-        for (std::size_t at = 1; at + 1 < blocks.size(); ++at) {
-            heap_->deallocate(blocks[at]);
-        }
-        ::_exit(0);
-    };
-    EXPECT_EXIT(misuse(), testing::ExitedWithCode(0), "");
 }
 
 TEST_F(lone_heap, clears_what_calloc_takes_from_mixed_lists) {
