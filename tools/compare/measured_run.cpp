@@ -359,8 +359,7 @@ private:
         ::wait4(pid, &status, WUNTRACED, &usage);
         if (WIFSTOPPED(status)) {
             if (pid == target_) {
-                handle_stop(status);
-                paused_ += clock::now() - now;
+                handle_stop(status, now);
             }
         } else if (pid == target_) {
             handle_end(status, usage, now);
@@ -374,7 +373,8 @@ private:
         return true;
     }
 
-    void handle_stop(int status) {
+    /// `since`: when it was seen to have stopped.
+    void handle_stop(int status, clock::time_point since) {
         int const event = status >> 16;
         int const signal = WSTOPSIG(status);
         int pass_on = 0;
@@ -382,7 +382,7 @@ private:
             if (!has_become_) {
                 has_become_ = true;
                 faults_before_ = faults_of(target_);
-                start_ = clock::now();
+                start_ = since;
                 paused_ = {};
             }
             result_.figures = {};  // of what it was before
@@ -401,6 +401,8 @@ private:
             pass_on = signal;
         }
         stopped_by_ = 0;
+        // Before it goes on: it may be at its end before this thread runs again.
+        paused_ += clock::now() - since;
         ::ptrace(PTRACE_CONT, target_, nullptr, static_cast<long>(pass_on));
     }
 
