@@ -19,7 +19,7 @@ thread_local constinit thread_heap* this_thread = &empty_heap;
 
 namespace {
 
-enum start_phase : std::uint32_t { not_started, starting, started, start_failed };
+enum start_phase : std::uint32_t { not_started, starting, awaited, started, start_failed };
 
 /// Fits reservations to what the process may use.
 void scale_to_limits(heap_options& options) noexcept {
@@ -48,10 +48,15 @@ start_phase start_once() noexcept {
 bool start_process() noexcept {
     // acquire: pairs with the release below; a thread that sees `started` sees what it needs.
     std::uint32_t phase = process.start_state.load(std::memory_order_acquire);
+    bool has_waited = false;
     while (phase != started) {
-        if (phase == starting) {
-            os::wait(process.start_state, starting);
-            phase = process.start_state.load(std::memory_order_acquire);
+        if (phase == starting || phase == awaited) {
+            if (phase == awaited || process.start_state.compare_exchange_strong(
+                                        phase, awaited, std::memory_order_acquire)) {
+                has_waited = true;
+                os::wait(process.start_state, awaited);
+                phase = process.start_state.load(std::memory_order_acquire);
+            }
             continue;
         }
         if (!process.start_state.compare_exchange_strong(phase, starting,
@@ -59,13 +64,17 @@ bool start_process() noexcept {
             continue;
         }
         phase = start_once();
-        process.start_state.store(phase, std::memory_order_release);
-        os::wake_one(process.start_state);
+        if (process.start_state.exchange(phase, std::memory_order_release) == awaited ||
+            has_waited) {  // others may wait since then
+            os::wake_one(process.start_state);
+        }
         if (phase == start_failed) {
             return false;  // memory may be there next time
         }
     }
-    os::wake_one(process.start_state);  // each waiter wakes the next
+    if (has_waited) {
+        os::wake_one(process.start_state);  // each waiter wakes the next
+    }
     return true;
 }
 

@@ -31,8 +31,11 @@ struct alignas(64) shared_bin {
 struct process_state {
     TARN_HIDDEN static heap_options options;
 
-    space::record_table<page, platform::os, base::lock_rank::page_records> descriptors;
-    space::record_table<thread_heap, platform::os, base::lock_rank::heap_records> heaps;
+    template <class T, base::lock_rank Rank>
+    using table = space::record_table<T, platform::os, Rank, space::first_records::inside>;
+
+    table<page, base::lock_rank::page_records> descriptors;
+    table<thread_heap, base::lock_rank::heap_records> heaps;
     space::address_space space;
     std::array<shared_bin, sizing::class_count> bins;
     base::tagged_stack idle_heaps;              // records of finished threads

@@ -235,6 +235,30 @@ std::size_t address_space::arenas() noexcept {
     return arena_count_;
 }
 
+/// Memory for an arena's sets, all zero. Null: out of memory.
+std::uint64_t* address_space::allocate_bits(std::size_t bytes) noexcept {
+    // acquire: pairs with the release in release_bits(), which cleared them.
+    if (bytes <= sizeof first_bits_ &&
+        !first_bits_taken_.exchange(true, std::memory_order_acquire)) {
+        return first_bits_.data();
+    }
+    void* const fresh = os::reserve(bytes, {});
+    if (fresh != nullptr && !os::commit(fresh, bytes)) {
+        os::release(fresh, bytes);
+        return nullptr;
+    }
+    return static_cast<std::uint64_t*>(fresh);
+}
+
+void address_space::release_bits(std::uint64_t* bits, std::size_t bytes) noexcept {
+    if (bits != first_bits_.data()) {
+        os::release(bits, bytes);
+        return;
+    }
+    first_bits_ = {};
+    first_bits_taken_.store(false, std::memory_order_release);
+}
+
 bool address_space::add_arena(std::size_t slices, std::size_t alignment) noexcept {
     std::size_t const needed = base::align_up(slices * slice_bytes, arena_alignment);
     // Later ones are larger, so that their number limits nobody.
@@ -253,15 +277,11 @@ bool address_space::add_arena(std::size_t slices, std::size_t alignment) noexcep
     std::size_t const arena_slices = bytes / slice_bytes;
     std::size_t const words = slice_set::words_for(arena_slices);
     std::size_t const metadata_bytes = round_to_os_pages(4 * words * sizeof(std::uint64_t));
-    void* const metadata = os::reserve(metadata_bytes, {});
-    if (metadata == nullptr || !os::commit(metadata, metadata_bytes)) {
-        if (metadata != nullptr) {
-            os::release(metadata, metadata_bytes);
-        }
+    std::uint64_t* const bits = allocate_bits(metadata_bytes);
+    if (bits == nullptr) {
         os::release(base, bytes);
         return false;
     }
-    auto* const bits = static_cast<std::uint64_t*>(metadata);
     arena fresh{.base = static_cast<std::byte*>(base),
                 .slices = arena_slices,
                 .lowest_free = 0,
@@ -287,7 +307,7 @@ bool address_space::add_arena(std::size_t slices, std::size_t alignment) noexcep
         }
     }
     if (!added) {
-        os::release(metadata, metadata_bytes);
+        release_bits(bits, metadata_bytes);
         os::release(base, bytes);
     }
     return added;
@@ -319,7 +339,7 @@ void address_space::release_idle_arenas() noexcept {
             in = {};
         }
         os::release(idle.base, idle.slices * slice_bytes);
-        os::release(&idle.free.word(0), idle.metadata_bytes);
+        release_bits(&idle.free.word(0), idle.metadata_bytes);
     }
 }
 

@@ -149,6 +149,8 @@ private:
     void mark_free_locked(arena& in, slice_range range) noexcept TARN_REQUIRES(mutex_);
     void give_back(std::size_t index, slice_range range) noexcept;
     [[nodiscard]] std::size_t arenas() noexcept;
+    [[nodiscard]] std::uint64_t* allocate_bits(std::size_t bytes) noexcept;
+    void release_bits(std::uint64_t* bits, std::size_t bytes) noexcept;
     [[nodiscard]] bool add_arena(std::size_t slices, std::size_t alignment) noexcept;
     std::size_t purge(purge_scope scope) noexcept;
     std::size_t purge_arena(std::size_t index, purge_scope scope) noexcept;
@@ -171,6 +173,9 @@ private:
     std::atomic<std::uint64_t> purged_bytes_{0};
     std::atomic<bool> purge_asked_{false};
     std::atomic<int> huge_pages_to_skip_{0};
+    // The sets of one arena of up to 1 GiB: a process that starts asks the system for less.
+    std::atomic<bool> first_bits_taken_{false};
+    std::array<std::uint64_t, 4 * (1 * GiB / sizing::slice_bytes) / 64> first_bits_{};
 };
 
 template <class Visit>

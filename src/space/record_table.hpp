@@ -1,5 +1,5 @@
-// space/record_table.hpp - record_table<T, Os, Rank>: records of one type in memory that stays
-// theirs.
+// space/record_table.hpp - record_table<T, Os, Rank, Inside>: records of one type in memory that
+// stays theirs.
 //
 // Threads    any thread: allocate(), deallocate(), at(), for_each()
 // Always     type-stable: once a T, always a T, never unmapped; a stale pointer to a record reads a
@@ -8,7 +8,9 @@
 //            is all zero but for the latter when first handed out; deallocated records are handed
 //            out again as they are.
 // Cost       allocate(): one compare-exchange from the free list, else a short lock; a system call
-//            per commit_bytes of new records. Memory: committed as used, never returned.
+//            per commit_bytes of new records. Memory: committed as used, never returned. The first
+//            MiB of records may lie inside of the table: a static one then costs a starting
+//            process no system call, and only the memory it touches.
 #pragma once
 
 #include <array>
@@ -24,7 +26,9 @@
 
 namespace tarn::impl::space {
 
-template <class T, class Os, base::lock_rank Rank>
+enum class first_records : std::uint8_t { outside, inside };
+
+template <class T, class Os, base::lock_rank Rank, first_records Where = first_records::outside>
 class record_table {
 public:
     /// A new or recycled record; null: out of memory.
@@ -81,6 +85,10 @@ private:
     static constexpr std::size_t chunks_max = std::size_t{16} * 1024;
     static_assert(chunk_records * chunks_max <= std::size_t{1} << base::node_index_bits);
 
+    static constexpr bool is_inside(std::size_t chunk) noexcept {
+        return Where == first_records::inside && chunk == 0;
+    }
+
     TARN_COLD T* allocate_new() noexcept {
         for (;;) {
             mutex_.lock();
@@ -112,7 +120,8 @@ private:
     /// the second one's is dropped.
     bool grow(std::size_t chunk, T* base, std::size_t committed) noexcept {
         if (base == nullptr) {
-            void* const fresh = Os::reserve(chunk_bytes, {});
+            void* const fresh =
+                is_inside(chunk) ? first_chunk_.data() : Os::reserve(chunk_bytes, {});
             if (fresh == nullptr) {
                 return false;
             }
@@ -125,14 +134,15 @@ private:
                 chunk_committed_ = 0;
             }
             mutex_.unlock();
-            if (!first) {
+            if (!first && !is_inside(chunk)) {
                 Os::release(fresh, chunk_bytes);
             }
             return true;
         }
         std::size_t const step =
             chunk_bytes - committed < commit_bytes ? chunk_bytes - committed : commit_bytes;
-        if (!Os::commit(reinterpret_cast<std::byte*>(base) + committed, step)) {
+        if (!is_inside(chunk) &&
+            !Os::commit(reinterpret_cast<std::byte*>(base) + committed, step)) {
             return false;
         }
         base::lock_guard const guard{mutex_};
@@ -157,6 +167,7 @@ private:
     std::atomic<std::size_t> committed_bytes_{0};
     std::atomic<std::size_t> reserved_chunks_{0};
     base::tagged_stack free_;
+    alignas(T) std::array<std::byte, is_inside(0) ? chunk_bytes : 0> first_chunk_{};
 };
 
 }  // namespace tarn::impl::space
