@@ -43,7 +43,7 @@ struct alignas(128) page {
     std::uint64_t divisor;                    // ceil(2^64 / block bytes), see is_block_start()
     base::single_writer<block**> frees;       // &local, or the owner's allocation list
     block* local;                             // freed by the owner, not yet handed out again
-    base::single_writer<int> out;             // outside(), or counts_down
+    base::single_writer<int> out;             // outside(), or a count-down
     base::single_writer<int> capacity;        // blocks made so far; the rest is untouched memory
     base::single_writer<std::size_t> block_bytes;
     std::atomic<page_kind> kind;

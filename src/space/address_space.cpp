@@ -35,18 +35,17 @@ run address_space::acquire(std::size_t slices, std::size_t alignment_slices, std
     if (slices > arena_slices_max || alignment_slices > arena_slices_max) {
         return {};
     }
-    claim taken = take(slices, alignment_slices, gap_slices);
+    claim taken = take(slices, alignment_slices, gap_slices, use);
     constexpr int tries_max = 16;  // others may be faster, and take what was just added
     for (int i = 0; taken.in == nullptr && i < tries_max; ++i) {
         if (!add_arena(slices, alignment_slices)) {
             return {};
         }
-        taken = take(slices, alignment_slices, 0);
+        taken = take(slices, alignment_slices, 0, use);
     }
     if (taken.in == nullptr) {
         return {};
     }
-    taken.wants_huge = taken.wants_huge && use == run_use::dense;
     if (!taken.committed && !commit(taken)) {
         undo(taken);
         return {};
@@ -57,8 +56,8 @@ run address_space::acquire(std::size_t slices, std::size_t alignment_slices, std
             .zeroed = taken.zeroed};
 }
 
-address_space::claim address_space::take(std::size_t slices, std::size_t alignment,
-                                         std::size_t gap) noexcept {
+address_space::claim address_space::take(std::size_t slices, std::size_t alignment, std::size_t gap,
+                                         run_use use) noexcept {
     base::lock_guard const guard{mutex_};
     for (std::size_t const wanted : {gap, slices}) {
         for (std::size_t index = 0; index < arena_count_ && wanted >= slices; ++index) {
@@ -68,7 +67,7 @@ address_space::claim address_space::take(std::size_t slices, std::size_t alignme
             }
             slice_range const range = find_fit(in, wanted, alignment);
             if (range.count != 0) {
-                return claim_locked(index, {range.first, slices});
+                return claim_locked(index, {range.first, slices}, use);
             }
         }
     }
@@ -97,12 +96,14 @@ slice_range address_space::find_fit(arena& in, std::size_t slices, std::size_t a
     return {};
 }
 
-address_space::claim address_space::claim_locked(std::size_t index, slice_range range) noexcept {
+address_space::claim address_space::claim_locked(std::size_t index, slice_range range,
+                                                 run_use use) noexcept {
     arena& in = arenas_[index];
     claim const taken{.in = &in,
                       .index = index,
                       .range = range,
-                      .wants_huge = used_slices_ * slice_bytes >= options_.huge_after_bytes,
+                      .wants_huge = use == run_use::dense &&
+                                    used_slices_ * slice_bytes >= options_.huge_after_bytes,
                       .committed = in.committed.contains_all(range),
                       .zeroed = in.clean.contains_all(range)};
     used_slices_ += range.count;
@@ -197,8 +198,7 @@ bool address_space::extend(run& owned, std::size_t extra) noexcept {
         if (extra > in.slices || !in.free.contains_all(behind)) {
             return false;
         }
-        taken = claim_locked(owned.arena, behind);
-        taken.wants_huge = false;
+        taken = claim_locked(owned.arena, behind, run_use::sparse);
     }
     if (!taken.committed && !commit(taken)) {
         undo(taken);

@@ -139,8 +139,9 @@ private:
         bool zeroed = false;
     };
 
-    [[nodiscard]] claim take(std::size_t slices, std::size_t alignment, std::size_t gap) noexcept;
-    [[nodiscard]] claim claim_locked(std::size_t index, slice_range range) noexcept
+    [[nodiscard]] claim take(std::size_t slices, std::size_t alignment, std::size_t gap,
+                             run_use use) noexcept;
+    [[nodiscard]] claim claim_locked(std::size_t index, slice_range range, run_use use) noexcept
         TARN_REQUIRES(mutex_);
     [[nodiscard]] bool commit(claim const& taken) noexcept;
     [[nodiscard]] bool populate(arena const& in, slice_range range) noexcept;

@@ -1,4 +1,4 @@
-// space/record_table.hpp - record_table<T, Os, Rank, Inside>: records of one type in memory that
+// space/record_table.hpp - record_table<T, Os, Rank, Where>: records of one type in memory that
 // stays theirs.
 //
 // Threads    any thread: allocate(), deallocate(), at(), for_each()

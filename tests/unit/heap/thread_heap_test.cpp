@@ -88,7 +88,6 @@ TEST_F(thread_heaps, fill_a_page_in_rising_order_and_touch_it_as_it_is_used) {
     free_all(*heap, blocks);
 }
 
-// Else sampling by cutting the list would not be exact, and the slow path would not be met.
 TEST_F(thread_heaps, hand_out_first_what_was_freed_last) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, 16, 10);
@@ -99,13 +98,14 @@ TEST_F(thread_heaps, hand_out_first_what_was_freed_last) {
     free_all(*heap, blocks);
 }
 
+// Else sampling by cutting the list would not be exact, and the slow path would not be met.
 TEST_F(thread_heaps, put_what_is_freed_without_end_into_the_page) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, 16, 2000);
     std::size_t const listed = heap->listed(1);
     free_all(*heap, blocks);
     EXPECT_GT(heap->listed(1), listed);
-    EXPECT_LT(heap->listed(1), listed + 1000);
+    EXPECT_LE(heap->listed(1), listed + 256);
     heap->audit();
     heap->collect();
     EXPECT_EQ(heap->listed(1), 0U);
@@ -117,14 +117,13 @@ class lone_heap : public heap_test {
 protected:
     void SetUp() override {
         heap_test::SetUp();
-        if (process.active_heaps.load() != 0) {
-            GTEST_SKIP() << "another thread has a heap";
-        }
         own_ = std::make_unique<scoped_heap>();
         heap_ = &**own_;
+        active_ = process.active_heaps.exchange(1);  // the test's own thread may have one, too
     }
 
     void TearDown() override {
+        process.active_heaps.store(active_);
         own_.reset();
         heap_test::TearDown();
     }
@@ -151,6 +150,7 @@ protected:
 
 private:
     std::unique_ptr<scoped_heap> own_;
+    std::uint32_t active_ = 0;
 };
 
 TEST_F(lone_heap, reuses_at_once_what_it_frees_into_pages_it_left) { reuse_at_once(); }
