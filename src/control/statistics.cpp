@@ -21,16 +21,21 @@ void add_page(statistics& to, heap::page const& each) noexcept {
     if (kind == heap::page_kind::none) {
         return;
     }
+    std::size_t const found_bytes = each.block_bytes.get();
+    if (found_bytes == 0) {
+        return;  // about to serve for the first time
+    }
     ++to.page_count;
-    std::size_t const bytes = each.block_bytes.get();
     bool const is_small = kind == heap::page_kind::small;
     heap::remote_state const remote = each.remote.load();
     std::int64_t const posted = is_small ? static_cast<std::int64_t>(remote.count()) : 0;
     auto const live =
         static_cast<std::uint64_t>(std::max<std::int64_t>(each.outside() - posted, 0));
-    // Not the page's own size_class: the descriptor may be about to serve another page.
+    // Not the page's own size_class, and the length of that class: the descriptor may be about to
+    // serve another page, its kind set already and its block length not, or the other way round.
     unsigned const size_class =
-        is_small && bytes <= sizing::small_max ? sizing::class_of(bytes) : 0;
+        is_small && found_bytes <= sizing::small_max ? sizing::class_of(found_bytes) : 0;
+    std::size_t const bytes = size_class != 0 ? sizing::class_bytes(size_class) : found_bytes;
     class_statistics& of_class = to.classes[size_class];
     of_class.live_blocks += live;
     of_class.live_bytes += live * bytes;
