@@ -114,8 +114,7 @@ statistics collect_statistics() noexcept {
         result.live_blocks += each.live_blocks;
         result.live_bytes += each.live_bytes;
     }
-    result.live_peak_bytes =
-        std::max(result.live_bytes, process.live_peak_bytes.load(std::memory_order_relaxed));
+    result.live_peak_bytes = heap::note_live_bytes(result.live_bytes);
     return result;
 }
 

@@ -37,7 +37,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t blocks_max = sizing::slice_bytes / sizing::quantum;
+    static constexpr std::size_t blocks_max = sizing::page_blocks(1, sizing::class_slices_max(1));
 
     page const& of_;
     std::array<std::uint64_t, blocks_max / 64> words_{};
@@ -119,7 +119,6 @@ void repair_length(page& large) noexcept {
         // Entries behind a gap, too. Their memory is there, since they were entered once.
         static_cast<void>(pages.resize(large.start, large.memory.slices, slices, &large));
         large.memory.slices = slices;
-        large.mapping_slices = slices;
         large.block_bytes.set(
             std::min<std::size_t>(large.block_bytes.get(), slices * sizing::slice_bytes));
     }
@@ -143,7 +142,8 @@ stray_chain collect_strays() noexcept {
         }
         for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
             block** link = &each.head(size_class);
-            auto const most = static_cast<int>(sizing::class_blocks(size_class));
+            auto const most =
+                static_cast<int>(sizing::page_blocks(size_class, sizing::page_slices_max));
             for (int taken = 0; taken < strays_most; ++taken) {
                 block* const stray = each.take_stray(size_class, link, most);
                 if (stray == nullptr) {
@@ -225,6 +225,7 @@ void repair(page& orphan, block const* list) noexcept {
     }
     orphan.frees.set(&orphan.local);
     orphan.local = rebuilt;
+    orphan.countdown.set(0);
     orphan.out.set(outside);
     orphan.fresh_zeroed = false;  // blocks behind capacity may have been linked already
     orphan.list_zeroed = false;

@@ -7,7 +7,7 @@
 namespace tarn::impl::heap {
 
 void page::collect_remote() noexcept {
-    TARN_ASSERT(!is_reused());
+    TARN_ASSERT(!counts_down());
     remote_state seen = remote.look();
     if (seen.list() == nullptr && seen.how() == hold::held) {
         return;

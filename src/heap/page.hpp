@@ -6,8 +6,8 @@
 // Always     outside() + length(local) == capacity <= reserved. outside() counts blocks that are
 //            live, in the owner's allocation list, or in `remote`.
 //            `frees` is where the owner's frees go: to `local`, or, while the page is reused,
-//            straight to the owner's allocation list. Then outside() stays as it was, and `out`
-//            counts down to the next look.
+//            straight to the owner's allocation list; then outside() stays as it was. While it is
+//            reused or rests, `out` counts down to the next look, from `countdown`.
 //            Descriptors lie in a record_table, apart from blocks, and are never unmapped.
 // Cost       128 bytes per page or large block: a line that the owner's frees touch, and one that
 //            the frees of others and the slow path touch. malloc's fast path touches neither.
@@ -48,9 +48,9 @@ struct alignas(128) page {
     base::single_writer<std::size_t> block_bytes;
     std::atomic<page_kind> kind;
     std::uint8_t size_class;
-    bool list_zeroed;   // the owner's allocation list is zero but for the links
-    bool fresh_zeroed;  // memory behind capacity is zero
-    base::single_writer<int> reused_outside;  // outside(), while reused
+    bool list_zeroed;                       // the owner's allocation list is zero but for the links
+    bool fresh_zeroed;                      // memory behind capacity is zero
+    base::single_writer<int> outside_then;  // outside() when the count-down began
 
     alignas(64) remote_word remote;
     std::int32_t reserved;   // blocks that fit
@@ -58,8 +58,8 @@ struct alignas(128) page {
     page* list_next;
     page* list_prev;
     space::run memory;
-    std::uint32_t mapping_slices;           // huge: size of the reservation
-    base::single_writer<int> reuse_budget;  // what `out` counts down from, while reused
+    base::single_writer<int> countdown;  // what `out` counts down from; 0: it does not
+    base::node_index left_by;            // the heap that last left the page, full, to others
     std::atomic<base::node_index> node_link;
     base::node_index self_index;
 
@@ -76,7 +76,7 @@ struct alignas(128) page {
     }
 
     [[nodiscard]] std::size_t mapping_bytes() const noexcept {
-        return mapping_slices * sizing::slice_bytes;
+        return memory.slices * sizing::slice_bytes;
     }
 
     /// Start of the block that holds `ptr`.
@@ -88,8 +88,13 @@ struct alignas(128) page {
 
     [[nodiscard]] bool is_reused() const noexcept { return frees.get() != &local; }
 
+    [[nodiscard]] bool counts_down() const noexcept { return countdown.get() != 0; }
+
     [[nodiscard]] int outside() const noexcept {
-        return is_reused() ? reused_outside.get() : std::min(out.get(), capacity.get());
+        if (!counts_down()) {
+            return std::min(out.get(), capacity.get());
+        }
+        return outside_then.get() - (is_reused() ? 0 : counted());
     }
 
     /// Owner's free. True: nothing is outside any more, or (a double free) nothing was before, or
@@ -108,23 +113,27 @@ struct alignas(128) page {
     /// From here on the owner's frees go to `list`, its allocation list, and push() is true after
     /// `budget` of them.
     void reuse(block*& list, int budget) noexcept {
-        TARN_ASSERT(!is_reused());
-        reused_outside.set(out.get());
-        reuse_budget.set(budget);
+        rest(budget);
         frees.set(&list);
-        out.set(budget);
     }
 
-    /// Ends that, if it was so.
-    void end_reuse() noexcept {
+    /// From here on push() is true after `frees` frees, not when nothing is outside any more.
+    void rest(int frees_most) noexcept {
+        TARN_ASSERT(!counts_down());
+        outside_then.set(out.get());
+        countdown.set(frees_most);
+        out.set(frees_most);
+    }
+
+    /// Ends either, if it was so.
+    void end_countdown() noexcept {
         out.set(outside());
+        countdown.set(0);
         frees.set(&local);
     }
 
     /// Blocks reused since then: allocations that no refill counted.
-    [[nodiscard]] int reused() const noexcept {
-        return is_reused() ? std::max(reuse_budget.get() - out.get(), 0) : 0;
-    }
+    [[nodiscard]] int reused() const noexcept { return is_reused() ? counted() : 0; }
 
     /// Adds what other threads freed to the local list. For whoever holds the page. A list longer
     /// than what was out is reported as a double free and dropped, since it may be a ring.
@@ -135,6 +144,9 @@ struct alignas(128) page {
 
     /// Checks the invariants above, as far as the owner may look.
     void audit() const noexcept;
+
+private:
+    [[nodiscard]] int counted() const noexcept { return std::max(countdown.get() - out.get(), 0); }
 };
 
 static_assert(sizeof(page) == 128);

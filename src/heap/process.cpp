@@ -120,6 +120,7 @@ void release_page(page& empty) noexcept {
         empty.accounted = 0;
     }
     space::run const memory = empty.memory;
+    process.bins[empty.size_class].slices.fetch_sub(memory.slices, std::memory_order_relaxed);
     empty.kind.store(page_kind::none, std::memory_order_relaxed);
     empty.owner.set(nullptr);
     pages.clear(memory.base, memory.slices);
@@ -201,6 +202,14 @@ outside_totals measure_outside() noexcept {
     return totals;
 }
 
+std::uint64_t note_live_bytes(std::uint64_t found) noexcept {
+    std::uint64_t peak = process.live_peak_bytes.load(std::memory_order_relaxed);
+    while (peak < found &&
+           !process.live_peak_bytes.compare_exchange_weak(peak, found, std::memory_order_relaxed)) {
+    }
+    return std::max(peak, found);
+}
+
 void note_growth(heap_growth told) noexcept {
     // outside_bytes is an upper bound: a free counts when its page is next looked at. Only a walk
     // tells the truth, and a new peak is possible only when the bound exceeds the last one and
@@ -232,7 +241,7 @@ void note_growth(heap_growth told) noexcept {
     auto const exact = static_cast<std::int64_t>(measure_outside().bytes);
     std::uint32_t futile = process.futile_walks.load(std::memory_order_relaxed);
     if (exact > peak) {
-        process.live_peak_bytes.store(static_cast<std::uint64_t>(exact), std::memory_order_relaxed);
+        note_live_bytes(static_cast<std::uint64_t>(exact));
         futile = 0;
     } else {
         futile = std::min(futile + 1, futile_max);

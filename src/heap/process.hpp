@@ -23,7 +23,8 @@ namespace tarn::impl::heap {
 /// Partly free pages of one class that any thread may take. A lock-free stack.
 struct alignas(64) shared_bin {
     base::tagged_stack pages;
-    std::atomic<bool> has_empty{false};  // a page inside became empty by remote frees
+    std::atomic<bool> has_empty{false};    // a page inside became empty by remote frees
+    std::atomic<std::uint32_t> slices{0};  // of all pages of the class, binned or not
 };
 
 /// All zero at first: it lies in .bss and costs memory only where it is touched. Hence `options`,
@@ -123,6 +124,9 @@ struct heap_growth {
 };
 
 void note_growth(heap_growth told) noexcept;
+
+/// Raises the peak to what somebody has found, and returns it.
+std::uint64_t note_live_bytes(std::uint64_t found) noexcept;
 
 inline constexpr std::int64_t growth_step_bytes = 64 * KiB;  // told at the latest
 

@@ -44,7 +44,8 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
     home->reserved = 1;
     home->size_class = 0;
     home->memory = memory;
-    home->mapping_slices = static_cast<std::uint32_t>(slices);
+    home->memory.slices = static_cast<std::uint32_t>(slices);
+    home->countdown.set(0);
     home->remote.reset(hold::held);
     home->owner.set(nullptr);
     if (!pages.assign(memory.base, slices, home)) {
@@ -58,7 +59,7 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
 void forget(page& home) noexcept {
     set_size(home, 0);
     home.kind.store(page_kind::none, std::memory_order_relaxed);
-    pages.clear(home.start, home.mapping_slices);
+    pages.clear(home.start, home.memory.slices);
     process.descriptors.deallocate(home);
 }
 
@@ -173,7 +174,6 @@ bool resize_large_in_place(page& home, std::size_t bytes) noexcept {
         if (!entered) {
             return false;
         }
-        home.mapping_slices = static_cast<std::uint32_t>(slices);
     }
     set_size(home, bytes);
     return true;

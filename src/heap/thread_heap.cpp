@@ -28,9 +28,31 @@ constexpr int strays_max(unsigned size_class) noexcept {
         std::clamp<std::size_t>(stray_bytes_max / sizing::class_bytes(size_class), 2, 16));
 }
 
+// Larger blocks are not reused from the moment their page is full: calloc could not tell which of
+// them are zero, and what it need not clear may stay untouched.
+constexpr std::size_t reused_when_full_max = 2 * KiB;
+
 // Frees into such a page until the next look at their number.
 constexpr int stray_reuse_budget(unsigned size_class) noexcept {
-    return static_cast<int>(std::clamp<std::size_t>(sizing::class_blocks(size_class) / 4, 4, 64));
+    std::size_t const blocks =
+        sizing::page_blocks(size_class, sizing::class_slices_max(size_class));
+    return static_cast<int>(std::clamp<std::size_t>(blocks / 4, 4, 64));
+}
+
+// A page may fill, be freed into by the thread that left it, and fill again. It then stays with its
+// owner, and is offered again only after so many frees.
+int rest_frees(page const& full) noexcept { return std::clamp(full.reserved / 8, 1, 32); }
+
+// Several threads hold a page of a class each: theirs grow with what the class has, to a quarter of
+// a thread's share. One thread may have large pages, since it touches only what it uses of them.
+std::size_t fitting_slices(unsigned size_class) noexcept {
+    std::size_t const threads = process.active_heaps.load(std::memory_order_relaxed);
+    if (threads <= 1) {
+        return sizing::class_slices_max(size_class);
+    }
+    std::size_t const all = process.bins[size_class].slices.load(std::memory_order_relaxed);
+    return std::clamp(all / (4 * threads), sizing::class_slices_min(size_class),
+                      sizing::class_slices_max(size_class));
 }
 
 void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
@@ -70,11 +92,11 @@ bool thread_heap::refill(unsigned size_class) noexcept {
     TARN_ASSERT(slots_[size_class].head == nullptr);
     page* from = slots_[size_class].current;
     if (from != nullptr) {
-        end_reuse(*from);
+        end_countdown(*from);
         if (take_list(*from)) {
             return true;
         }
-        if (!leave_full(*from)) {
+        if (!try_keep_full(*from) && !leave_full(*from)) {
             return take_list(*from);  // blocks came back just now
         }
         slots_[size_class].current = nullptr;
@@ -122,11 +144,11 @@ bool thread_heap::take_list(page& from) noexcept {
 }
 
 /// From here on what is freed into the page goes to its own list.
-void thread_heap::end_reuse(page& from) noexcept {
+void thread_heap::end_countdown(page& from) noexcept {
     int const reused = from.reused();
     bump(handed[from.size_class], static_cast<std::uint64_t>(reused));
     from.list_zeroed = from.list_zeroed && reused == 0;
-    from.end_reuse();
+    from.end_countdown();
 }
 
 /// Links the next blocks of untouched memory, in rising order: a few at first, so that a page
@@ -154,16 +176,35 @@ void thread_heap::make_blocks(page& in) noexcept {
     count_handed(in.size_class, count);
 }
 
+/// Keeps a full page whose blocks this thread will probably free: it is alone, or the page had left
+/// it before and came back. False: the page is to leave.
+bool thread_heap::try_keep_full(page& full) noexcept {
+    if (is_alone() && full.block_bytes.get() <= reused_when_full_max &&
+        kept_bytes_ < process.options.thread_cache_bytes) {
+        full.reuse(slots_[full.size_class].head, stray_reuse_budget(full.size_class));
+    } else if (full.left_by == self_index && self_index != base::node_index::none) {
+        full.rest(rest_frees(full));
+    } else {
+        return false;
+    }
+    account(full);
+    slots_[full.size_class].current = nullptr;  // keep() may part with it
+    keep(full);
+    return true;
+}
+
 /// A full page leaves its owner. False: others freed blocks into it meanwhile.
 bool thread_heap::leave_full(page& full) noexcept {
     TARN_ASSERT(is_full(full));
     account(full);
+    full.left_by = self_index;
     // From here on other threads may take the page; the word orders what was written before.
     full.owner.set(nullptr);
     if (full.remote.set_adrift()) {
         return true;
     }
     full.owner.set(this);
+    full.left_by = base::node_index::none;
     return false;
 }
 
@@ -172,7 +213,7 @@ page* thread_heap::next_page(unsigned size_class) noexcept {
         drop(*own);
         return own;
     }
-    if (page* const own = retire_full(size_class)) {
+    if (page* const own = wake_full(size_class)) {
         return own;
     }
     if (page* const shared = pop_bin(size_class)) {
@@ -181,19 +222,28 @@ page* thread_heap::next_page(unsigned size_class) noexcept {
     return fresh_page(size_class);
 }
 
-/// Looks for what others freed into full pages, a few at a time, before new memory is taken. The
-/// pages without any go adrift. Null: none has.
-page* thread_heap::retire_full(unsigned size_class) noexcept {
+/// Looks for free blocks in the pages that were full, a few at a time, before others are taken.
+/// Null: none found.
+page* thread_heap::wake_full(unsigned size_class) noexcept {
     constexpr int looks = 4;
     for (int i = 0; i < looks; ++i) {
-        page* const full = full_[size_class].front();
+        page* const full = full_[size_class].back();
         if (full == nullptr) {
             break;
         }
+        bool const is_shared = full->remote.load().count() != 0;
+        if (full->local == nullptr && !is_shared) {
+            full_[size_class].remove(*full);
+            full_[size_class].push_front(*full);
+            continue;
+        }
         drop(*full);
-        end_reuse(*full);
+        end_countdown(*full);
+        if (is_shared) {
+            full->left_by = base::node_index::none;  // others free into it: better adrift
+        }
         full->collect_remote();
-        if (full->local != nullptr || !leave_full(*full)) {
+        if (full->local != nullptr || !leave_full(*full)) {  // a double free may have left nothing
             return full;  // not to be looked at after it left
         }
     }
@@ -207,12 +257,13 @@ page* thread_heap::pop_bin(unsigned size_class) noexcept {
     }
     page& taken = *process.descriptors.at(index);
     taken.owner.set(this);
+    forget_who_left(taken);
     taken.collect_remote();
     return &taken;
 }
 
 page* thread_heap::fresh_page(unsigned size_class) noexcept {
-    std::size_t const slices = sizing::class_slices(size_class);
+    std::size_t const slices = fitting_slices(size_class);
     if (process.bins_have_empty.load(std::memory_order_relaxed)) {
         sweep_bins(sweep_scope::bins_with_empty_pages);
     }
@@ -241,11 +292,13 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     fresh->out.set(0);
     fresh->capacity.set(0);
     fresh->block_bytes.set(bytes);
-    fresh->reserved = static_cast<int>(sizing::class_blocks(size_class));
+    fresh->reserved = static_cast<int>(sizing::page_blocks(size_class, slices));
     fresh->size_class = static_cast<std::uint8_t>(size_class);
     fresh->list_zeroed = false;
     fresh->fresh_zeroed = memory.zeroed;
     fresh->accounted = 0;
+    fresh->countdown.set(0);
+    fresh->left_by = base::node_index::none;
     fresh->memory = memory;
     fresh->remote.reset(hold::held);
     if (!pages.assign(memory.base, slices, fresh)) {
@@ -253,6 +306,8 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
         process.space.return_run(memory);
         return nullptr;
     }
+    process.bins[size_class].slices.fetch_add(static_cast<std::uint32_t>(slices),
+                                              std::memory_order_relaxed);
     fresh->owner.set(this);
     fresh->kind.store(page_kind::small, std::memory_order_relaxed);
     return fresh;
@@ -264,7 +319,7 @@ bool thread_heap::is_alone() const noexcept {
 }
 
 base::intrusive_list<page>& thread_heap::list_of(page const& owned) noexcept {
-    return (owned.local == nullptr ? full_ : kept_)[owned.size_class];
+    return (owned.counts_down() ? full_ : kept_)[owned.size_class];
 }
 
 /// Links an owned page, not current, to the heap.
@@ -302,7 +357,7 @@ void thread_heap::drop(page& owned) noexcept {
 
 /// Parts with an owned, unlinked page: back to the system's side, adrift, or into its bin.
 void thread_heap::dispose(page& owned) noexcept {
-    end_reuse(owned);
+    end_countdown(owned);
     owned.collect_remote();
     while (is_full(owned)) {
         if (leave_full(owned)) {
@@ -348,6 +403,12 @@ void thread_heap::report(misuse const& event) noexcept {
 void thread_heap::deallocate_emptied(page& home, void* ptr, void const* caller) noexcept {
     if (home.is_reused()) {
         look_at_strays(home);
+        return;
+    }
+    if (home.counts_down()) {  // it has rested
+        drop(home);
+        home.end_countdown();
+        link(home);
         return;
     }
     if (home.out.get() < 0) {
@@ -487,11 +548,11 @@ bool thread_heap::has_many_strays(unsigned size_class) const noexcept {
 void thread_heap::look_at_strays(page& home) noexcept {
     unsigned const size_class = home.size_class;
     if (&home == slots_[size_class].current) {
-        end_reuse(home);
+        end_countdown(home);
         return;
     }
     bump(handed[size_class], static_cast<std::uint64_t>(home.reused()));
-    home.out.set(home.reuse_budget.get());
+    home.out.set(home.countdown.get());
     if (!is_alone() || has_many_strays(size_class)) {
         send_strays_home(size_class);
     }
@@ -516,21 +577,26 @@ void thread_heap::send_strays_home(unsigned size_class) noexcept {
 void thread_heap::send_home(block& stray) noexcept {
     page& home = *pages.find(&stray);
     bool const is_own = home.owner.get() == this;
-    if (is_own) {
-        end_reuse(home);
-    }
     bump(handed[home.size_class], ~std::uint64_t{0});  // less 1
     if (!is_own) {
         free_elsewhere(home, &stray);
         return;
     }
     bool const is_current = slots_[home.size_class].current == &home;
-    if (!is_current && home.local == nullptr) {
+    if (!is_current && home.counts_down()) {
         full_[home.size_class].remove(home);
         kept_[home.size_class].push_front(home);
     }
+    end_countdown(home);
     if (home.push(&stray)) {
         page_emptied(home);
+    }
+}
+
+/// Of a page that this heap has taken, only whether it is back from here matters.
+void thread_heap::forget_who_left(page& taken) const noexcept {
+    if (taken.left_by != self_index) {
+        taken.left_by = base::node_index::none;
     }
 }
 
@@ -542,6 +608,7 @@ void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
         if (seen.how() == hold::adrift) {
             if (home.remote.try_claim()) {
                 home.owner.set(this);
+                forget_who_left(home);
                 bool const empty = home.push(ptr);
                 account(home);
                 if (empty) {
@@ -610,7 +677,7 @@ void thread_heap::collect() noexcept {
             }
         }
         if (page* const last = slots_[size_class].current) {
-            end_reuse(*last);
+            end_countdown(*last);
             last->collect_remote();
             if (last->outside() == 0) {
                 slots_[size_class].current = nullptr;
@@ -685,8 +752,7 @@ void thread_heap::audit() const noexcept {
             for (page const* each = list->front(); each != nullptr; each = each->list_next) {
                 TARN_CHECK(each->owner.get() == this);
                 TARN_CHECK(each != last);
-                TARN_CHECK((each->local == nullptr) == (list == &full_[size_class]));
-                TARN_CHECK(each->is_reused() == (list == &full_[size_class]));
+                TARN_CHECK(each->counts_down() == (list == &full_[size_class]));
                 each->audit();
                 kept_bytes += bytes_of(*each);
                 kept_empty_bytes += each->outside() == 0 ? bytes_of(*each) : 0;

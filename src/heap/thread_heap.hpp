@@ -131,7 +131,9 @@ private:
     void report(misuse const& event) noexcept;
     void free_elsewhere(page& home, void* ptr) noexcept;
     void return_list(unsigned size_class) noexcept;
-    void end_reuse(page& from) noexcept;
+    void end_countdown(page& from) noexcept;
+    [[nodiscard]] bool try_keep_full(page& full) noexcept;
+    void forget_who_left(page& taken) const noexcept;
     [[nodiscard]] bool try_reuse(page& home, void* ptr) noexcept;
     [[nodiscard]] bool has_many_strays(unsigned size_class) const noexcept;
     void note_mixed_list(unsigned size_class) noexcept;
@@ -141,13 +143,14 @@ private:
     [[nodiscard]] bool is_alone() const noexcept;
     void link(page& owned) noexcept;
     [[nodiscard]] base::intrusive_list<page>& list_of(page const& owned) noexcept;
-    [[nodiscard]] page* retire_full(unsigned size_class) noexcept;
+    [[nodiscard]] page* wake_full(unsigned size_class) noexcept;
     void account(page& owned) noexcept;
     void tell_growth() noexcept;
     void count_handed(unsigned size_class, int blocks) noexcept;
 
     std::array<int, sizing::class_count> stray_room_{};  // taken without a look at their number
-    // Pages that are owned, but not current: those with blocks in their own list, and the full.
+    // Pages that are owned, but not current: those with blocks in their own list, and those that
+    // count down since they were full (page::countdown).
     std::array<base::intrusive_list<page>, sizing::class_count> kept_{};
     std::array<base::intrusive_list<page>, sizing::class_count> full_{};
     std::size_t kept_bytes_ = 0;        // of all pages in kept_ and full_

@@ -9,6 +9,7 @@
 // Source     eight steps per doubling: jemalloc's size classes; the loss bound follows from it
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -19,10 +20,15 @@
 
 namespace tarn::impl::sizing {
 
-inline constexpr std::size_t quantum = 16;            // alignment of every block, in bytes
-inline constexpr std::size_t slice_bytes = 64 * KiB;  // unit of runs and of the page map
+inline constexpr std::size_t quantum = 16;  // alignment of every block, in bytes
+
+// The unit of runs and of the page map: a multiple of every OS page there is.
+#if defined(__x86_64__)
+inline constexpr unsigned slice_shift = 14;
+#else
 inline constexpr unsigned slice_shift = 16;
-static_assert(slice_bytes == std::size_t{1} << slice_shift);
+#endif
+inline constexpr std::size_t slice_bytes = std::size_t{1} << slice_shift;
 
 inline constexpr std::size_t linear_max = 256;  // bytes; below, classes step by one quantum
 inline constexpr unsigned linear_classes = linear_max / quantum;
@@ -90,18 +96,30 @@ constexpr unsigned class_of_aligned(std::size_t bytes, std::size_t alignment) no
 // last block is address space, not memory. docs/design/speed.md has figures for 1 to 8.
 inline constexpr std::size_t blocks_per_page_min = 2;
 
-/// Slices of a page of this class: as few as hold blocks_per_page_min blocks.
-constexpr std::size_t class_slices(unsigned size_class) noexcept {
-    return base::divide_up(blocks_per_page_min * class_bytes(size_class), slice_bytes);
+// So many where the page then is no longer than this, to which pages grow with their number.
+inline constexpr std::size_t blocks_per_page_wanted = 32;
+inline constexpr std::size_t grown_page_bytes = 64 * KiB;
+
+/// Slices of the smallest pages of this class.
+constexpr std::size_t class_slices_min(unsigned size_class) noexcept {
+    std::size_t const bytes = class_bytes(size_class);
+    return base::divide_up(std::max(blocks_per_page_min * bytes,
+                                    std::min(blocks_per_page_wanted * bytes, grown_page_bytes)),
+                           slice_bytes);
 }
 
-inline constexpr std::size_t page_slices_max = class_slices(class_count - 1);
-
-/// Blocks in a page of this class.
-constexpr std::size_t class_blocks(unsigned size_class) noexcept {
-    return class_slices(size_class) * slice_bytes / class_bytes(size_class);
+/// Slices of its largest pages.
+constexpr std::size_t class_slices_max(unsigned size_class) noexcept {
+    return std::max(class_slices_min(size_class), grown_page_bytes / slice_bytes);
 }
 
-static_assert(class_blocks(1) <= 0xffff);  // heap/remote_word.hpp counts blocks in 16 bits
+inline constexpr std::size_t page_slices_max = class_slices_max(class_count - 1);
+
+/// Blocks in a page of this class that has so many slices.
+constexpr std::size_t page_blocks(unsigned size_class, std::size_t slices) noexcept {
+    return slices * slice_bytes / class_bytes(size_class);
+}
+
+static_assert(page_blocks(1, page_slices_max) <= 0xffff);  // heap/remote_word.hpp has 16 bits
 
 }  // namespace tarn::impl::sizing

@@ -109,7 +109,7 @@ public:
     /// Checks that the sets of every reservation agree.
     void audit() noexcept;
 
-    static constexpr std::size_t arena_slices_max = std::size_t{64} * 1024;  // 4 GiB
+    static constexpr std::size_t arena_slices_max = 4 * GiB / sizing::slice_bytes;
     static constexpr std::size_t arenas_max = 4096;
 
 private:

@@ -6,13 +6,13 @@
 //            that is alive never races with assign(). Entries are relaxed atomics: whoever has a
 //            block has it from its allocation, and that hand-over orders the entry before it.
 // Layout     one flat array with a pointer per slice of the address space, reserved readable and
-//            all zero: 16 GiB of addresses (x86-64), of which only touched pages cost memory.
+//            all zero: 64 GiB of addresses (x86-64), of which only touched pages cost memory.
 //            Where that much address space is refused the window shrinks to the low part of it
 //            (ceiling()), and all reservations must then be placed below.
-//            Runs of coarse_slices or more enter whole coarse units once in a second, 1024 times
+//            Runs of coarse_slices or more enter whole coarse units once in a second, much
 //            smaller array, and only their first and ragged slices in the first.
 // Cost       find(): one load, one compare. assign(), resize(): a store per slice or coarse unit; a
-//            system call per 512 MiB of address space when first used.
+//            system call per 8,192 slices of address space when first used.
 #pragma once
 
 #include <atomic>
@@ -125,10 +125,10 @@ public:
         return (count + count / coarse_slices) * sizeof(Entry*);
     }
 
-    static constexpr std::size_t coarse_slices = 1024;  // 64 MiB
+    static constexpr std::size_t coarse_slices = 64 * MiB / sizing::slice_bytes;
 
 private:
-    static constexpr unsigned window_bits_min = 33;       // 8 GiB of addresses, 1 MiB of map
+    static constexpr unsigned window_bits_min = 33;       // 8 GiB of addresses
     static constexpr std::size_t chunk_bytes = 64 * KiB;  // committed at a time; any OS page fits
     static constexpr std::size_t chunk_entries = chunk_bytes / sizeof(Entry*);
     static constexpr std::size_t slices_max = std::size_t{1}

@@ -264,6 +264,9 @@ TEST_P(nth_call_fails, and_the_heap_goes_on) {
     EXPECT_EQ(WEXITSTATUS(status), untouched) << "call " << nth - 1;
 }
 
+// Slices are whole OS pages.
+constexpr std::size_t os_page_max = slice_bytes;
+
 constexpr char const* small_arenas = "TARN_OPTIONS=arena_bytes=4M";
 
 INSTANTIATE_TEST_SUITE_P(fake, nth_call_fails,
@@ -271,7 +274,7 @@ INSTANTIATE_TEST_SUITE_P(fake, nth_call_fails,
                                          failing{4 * kib, 3, small_arenas},
                                          failing{4 * kib, fake_os::never, nullptr},
                                          failing{16 * kib, 1, small_arenas},
-                                         failing{64 * kib, fake_os::never, small_arenas}));
+                                         failing{os_page_max, fake_os::never, small_arenas}));
 
 // --- limits ---
 
@@ -338,12 +341,14 @@ TEST_P(under_limits, most_of_the_memory_is_served) {
     EXPECT_EQ(run_in_child(child_seconds_max, [] { return run_under_limits(GetParam()); }), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    fake, under_limits,
-    testing::Values(limits{4 * kib, 16 * mib, unlimited}, limits{4 * kib, 64 * mib, unlimited},
-                    limits{16 * kib, 64 * mib, unlimited}, limits{64 * kib, 64 * mib, unlimited},
-                    limits{4 * kib, unlimited, 64 * mib}, limits{4 * kib, unlimited, 256 * mib},
-                    limits{64 * kib, unlimited, 256 * mib}));
+INSTANTIATE_TEST_SUITE_P(fake, under_limits,
+                         testing::Values(limits{4 * kib, 16 * mib, unlimited},
+                                         limits{4 * kib, 64 * mib, unlimited},
+                                         limits{16 * kib, 64 * mib, unlimited},
+                                         limits{os_page_max, 256 * mib, unlimited},
+                                         limits{4 * kib, unlimited, 64 * mib},
+                                         limits{4 * kib, unlimited, 256 * mib},
+                                         limits{os_page_max, unlimited, 256 * mib}));
 
 }  // namespace
 }  // namespace tarn::test

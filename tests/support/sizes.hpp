@@ -1,7 +1,7 @@
 // support/sizes.hpp - sizes worth testing: the neighbours of every block size Tarn promises.
 //
 // The promise is written down here once more, apart from src/sizing: 16-byte steps to 256 bytes,
-// eight steps per doubling to 128 KiB, slices of 64 KiB beyond.
+// eight steps per doubling to 128 KiB, slices beyond.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,11 @@ inline constexpr std::size_t gib = 1024 * mib;
 inline constexpr std::size_t quantum = 16;
 inline constexpr std::size_t linear_max = 256;
 inline constexpr std::size_t small_max = 128 * kib;
+#if defined(__x86_64__)
+inline constexpr std::size_t slice_bytes = 16 * kib;
+#else
 inline constexpr std::size_t slice_bytes = 64 * kib;
+#endif
 
 /// Every block size up to small_max, then whole slices up to `max`.
 inline std::vector<std::size_t> block_sizes(std::size_t max) {

@@ -76,11 +76,13 @@ private:
 /// Starts with no page anywhere and demands that none is left.
 class heap_test : public testing::Test {
 protected:
-    // Eight blocks in a page of one slice: few enough to count.
+    // Eight blocks in every page: few enough to count.
     static constexpr std::size_t big_bytes = 8 * impl::KiB;
     static constexpr unsigned big_class = impl::sizing::class_of(big_bytes);
     static constexpr int big_blocks = 8;
-    static_assert(impl::sizing::class_blocks(big_class) == big_blocks);
+    static constexpr std::size_t big_slices = impl::sizing::class_slices_min(big_class);
+    static_assert(big_slices == impl::sizing::class_slices_max(big_class));
+    static_assert(impl::sizing::page_blocks(big_class, big_slices) == big_blocks);
 
     void SetUp() override {
         // By the first allocation of a thread that ends: the host is told before any test's thread.

@@ -32,7 +32,7 @@ TEST(page, tells_block_starts_from_other_addresses) {
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         std::size_t const bytes = sizing::class_bytes(size_class);
         numbered_page const tested{bytes, start};
-        std::size_t const end = sizing::class_slices(size_class) * sizing::slice_bytes;
+        std::size_t const end = sizing::class_slices_max(size_class) * sizing::slice_bytes;
         for (std::size_t block = 0; block < end; block += bytes) {
             for (std::size_t const inside : {std::size_t{0}, std::size_t{1}, std::size_t{8},
                                              std::size_t{16}, bytes / 2, bytes - 1}) {
@@ -93,11 +93,11 @@ TEST(page, counts_down_while_its_frees_go_to_an_allocation_list) {
     EXPECT_EQ(tested.local, nullptr);
     EXPECT_EQ(tested.outside(), 3);  // in the allocation list is outside, too
     EXPECT_EQ(tested.reused(), 3);
-    tested.end_reuse();
+    tested.end_countdown();
     EXPECT_FALSE(tested.is_reused());
     EXPECT_EQ(tested.out.get(), 3);
     EXPECT_EQ(tested.reused(), 0);
-    tested.end_reuse();  // has ended already
+    tested.end_countdown();  // has ended already
     EXPECT_EQ(tested.out.get(), 3);
 }
 
@@ -122,7 +122,7 @@ TEST_F(page_lists, take_in_what_others_freed) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, big_bytes, 6);
     page& home = home_of(blocks[0]);
-    home.end_reuse();  // as while it is not current
+    home.end_countdown();  // as while it is not current
     int const out = home.out.get();
     home.collect_remote();  // nothing there
     EXPECT_EQ(home.out.get(), out);
@@ -150,7 +150,7 @@ TEST_F(page_lists, leave_a_bin_with_the_list_and_without) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, big_bytes, 2);
     page& home = home_of(blocks[0]);
-    home.end_reuse();  // as while it is not current
+    home.end_countdown();  // as while it is not current
     home.remote.set_binned();
     home.collect_remote();
     EXPECT_EQ(home.remote.load().how(), hold::held);
@@ -166,7 +166,7 @@ TEST_F(page_lists, refuse_more_blocks_than_were_outside) {
     scoped_heap heap;
     void* const kept = heap->allocate(big_bytes);
     page& home = home_of(kept);
-    home.end_reuse();  // as while it is not current
+    home.end_countdown();  // as while it is not current
     free_remotely(home, kept);
     free_remotely(home, kept);  // a ring
     home.collect_remote();
@@ -187,7 +187,7 @@ TEST_F(page_audit, names_what_broke) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, big_bytes, 4);
     page& home = home_of(blocks[0]);
-    home.end_reuse();  // as while it is not current
+    home.end_countdown();  // as while it is not current
     heap->deallocate(blocks[0]);
     heap->deallocate(blocks[1]);
     home.audit();

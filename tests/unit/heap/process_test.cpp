@@ -136,7 +136,7 @@ TEST_F(process_state, passes_blocks_between_threads_that_come_and_go) {
             }
         }}.join();
     }
-    EXPECT_EQ(process.heaps.committed_bytes(), 64 * KiB);
+    EXPECT_LE(process.heaps.committed_bytes(), 128 * KiB);  // two heaps' records
     scoped_heap last;
     free_all(*last, handed);
 }
@@ -169,24 +169,24 @@ protected:
 TEST_F(bins, give_empty_pages_back_in_a_sweep_and_keep_the_others) {
     std::vector<void*> kept = fill_bin(6);
     scoped_heap other;
-    EXPECT_EQ(used_slices(), 6U);
+    EXPECT_EQ(used_slices(), 6U * big_slices);
     sweep_bins(sweep_scope::all_bins);
-    EXPECT_EQ(used_slices(), 6U);
+    EXPECT_EQ(used_slices(), 6U * big_slices);
     for (int i = 0; i < 2; ++i) {
         other->deallocate(kept.back());
         kept.pop_back();
     }
-    EXPECT_EQ(used_slices(), 6U);
+    EXPECT_EQ(used_slices(), 6U * big_slices);
     EXPECT_TRUE(is_hinted(big_class));
     sweep_bins(sweep_scope::bins_with_empty_pages);
-    EXPECT_EQ(used_slices(), 4U);
+    EXPECT_EQ(used_slices(), 4U * big_slices);
     EXPECT_FALSE(is_hinted(big_class));
     // Those that stayed are where allocation finds them.
     for (void* const block : kept) {
         EXPECT_EQ(home_of(block).remote.load().how(), hold::binned);
     }
     std::vector<void*> more = allocate(*other, big_bytes, std::size_t{4} * (big_blocks - 1));
-    EXPECT_EQ(used_slices(), 4U);
+    EXPECT_EQ(used_slices(), 4U * big_slices);
     free_all(*other, more);
     free_all(*other, kept);
 }
@@ -197,7 +197,7 @@ TEST_F(bins, without_the_hint_are_left_alone) {
     free_all(*other, kept);
     process.bins[big_class].has_empty.store(false);
     sweep_bins(sweep_scope::bins_with_empty_pages);
-    EXPECT_EQ(used_slices(), 2U);
+    EXPECT_EQ(used_slices(), 2U * big_slices);
     sweep_bins(sweep_scope::all_bins);
     EXPECT_EQ(used_slices(), 0U);
 }
@@ -216,7 +216,7 @@ TEST_F(bins, hint_at_the_last_block_only) {
     EXPECT_TRUE(is_hinted(big_class));
     // A thread that needs a new page of any class takes the empty one's memory.
     void* const block = other->allocate(100);
-    EXPECT_EQ(used_slices(), 1U);
+    EXPECT_EQ(used_slices(), big_slices);
     other->deallocate(block);
 }
 
@@ -227,7 +227,7 @@ TEST_F(bins, hint_at_a_page_that_became_empty_before_it_arrived) {
     void* const last = owner->allocate(big_bytes);
     page& home = home_of(last);
     owner->forget();  // its page is now in this test's hands
-    home.end_reuse();
+    home.end_countdown();
     other->deallocate(last);
     EXPECT_EQ(home.remote.load().count(), 1U);
     put_in_bin(home);
@@ -280,7 +280,7 @@ TEST_F(bins, are_searched_before_memory_runs_out) {
     free_all(*other, own);
     free_all(*other, kept);
     reclaim(*other);
-    EXPECT_LE(used_slices(), 1U);  // the page it allocates from
+    EXPECT_LE(used_slices(), big_slices);  // the page it allocates from
     EXPECT_EQ(process.space.counts().free_dirty_bytes, 0U);
     other->audit();
 }

@@ -53,8 +53,9 @@ TEST_F(thread_heaps, serve_every_class_with_blocks_of_its_size) {
     scoped_heap heap;
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         std::size_t const bytes = sizing::class_bytes(size_class);
-        std::size_t const page_blocks = sizing::class_blocks(size_class);
-        std::vector<void*> blocks = allocate(*heap, bytes, std::min<std::size_t>(page_blocks, 300));
+        std::size_t const most =
+            sizing::page_blocks(size_class, sizing::class_slices_max(size_class));
+        std::vector<void*> blocks = allocate(*heap, bytes, std::min<std::size_t>(most, 300));
         std::sort(blocks.begin(), blocks.end());
         for (std::size_t i = 0; i < blocks.size(); ++i) {
             ASSERT_TRUE(base::is_aligned(base::address_of(blocks[i]), sizing::quantum));
@@ -77,7 +78,7 @@ TEST_F(thread_heaps, fill_a_page_in_rising_order_and_touch_it_as_it_is_used) {
     EXPECT_EQ(home.capacity.get(), 256);  // 4 KiB
     auto* last = static_cast<std::byte*>(first);
     std::vector<void*> blocks{first};
-    for (std::size_t i = 1; i < sizing::class_blocks(1); ++i) {
+    for (int i = 1; i < home.reserved; ++i) {
         blocks.push_back(heap->allocate(16));
         ASSERT_EQ(blocks.back(), last + 16);
         last += 16;
@@ -143,7 +144,7 @@ protected:
         heap_->audit();
         free_all(*heap_, blocks);
         heap_->audit();
-        EXPECT_LE(used_slices(), 4U);
+        EXPECT_LE(used_slices(), 4U * big_slices);
     }
 
     thread_heap* heap_ = nullptr;
@@ -172,7 +173,7 @@ TEST_F(lone_heap, does_not_hold_pages_by_what_it_could_reuse) {
             heap_->audit();
             EXPECT_LE(heap_->listed(big_class), 64U);
         }
-        EXPECT_LE(used_slices(), 32U);
+        EXPECT_LE(used_slices(), 32U * big_slices);
         heap_->collect();
         heap_->audit();
         EXPECT_EQ(used_slices(), 0U);
@@ -234,15 +235,16 @@ TEST_F(lone_heap, clears_what_calloc_takes_from_mixed_lists) {
 TEST_F(thread_heaps, keep_one_empty_page_a_class_within_a_cap) {
     scoped_heap heap;
     std::vector<void*> blocks = allocate(*heap, big_bytes, std::size_t{5} * big_blocks);
-    EXPECT_EQ(used_slices(), 5U);
+    EXPECT_EQ(used_slices(), 5U * big_slices);
     // Pages that were left full are claimed back by the first free into each.
     free_all(*heap, blocks);
     heap->audit();
-    EXPECT_LE(used_slices(), 2U);  // the current one and one kept
+    EXPECT_LE(used_slices(), 2U * big_slices);  // the current one and one kept
     process.options.thread_empty_bytes = 0;
     blocks = allocate(*heap, big_bytes, std::size_t{5} * big_blocks);
     free_all(*heap, blocks);
-    EXPECT_LE(used_slices(), 1U);
+    // The current one, and what blocks that will be handed out next hold: it may be alone.
+    EXPECT_LE(used_slices(), 2U * big_slices);
 }
 
 TEST_F(thread_heaps, find_blocks_that_others_freed) {
@@ -274,7 +276,7 @@ TEST_F(thread_heaps, let_a_full_page_drift_to_whoever_frees_into_it) {
     EXPECT_EQ(other->cross_thread_frees.load(), before);  // its own by then
     other->audit();
     EXPECT_EQ(other->allocate(big_bytes), blocks[2]);  // no new page
-    EXPECT_EQ(used_slices(), 2U);
+    EXPECT_EQ(used_slices(), 2U * big_slices);
     // The former owner's free goes the other way now.
     owner->deallocate(blocks[0]);
     EXPECT_EQ(full.remote.load().count(), 1U);
@@ -291,8 +293,109 @@ TEST_F(thread_heaps, stay_with_a_full_page_into_which_a_block_came_back) {
     EXPECT_FALSE(home.remote.set_adrift());
     EXPECT_EQ(owner->allocate(big_bytes), blocks[0]);
     EXPECT_EQ(home.owner.get(), &*owner);
-    EXPECT_EQ(used_slices(), 1U);
+    EXPECT_EQ(used_slices(), big_slices);
     free_all(*owner, blocks);
+}
+
+/// A page of the calling thread's heap that was full, was freed into, and is full again.
+class resting_page : public heap_test {
+protected:
+    static constexpr std::size_t bytes = 512;
+
+    void SetUp() override {
+        heap_test::SetUp();
+        other_ = std::make_unique<scoped_heap>();
+        heap_ = std::make_unique<scoped_heap>();
+        blocks_.push_back((*heap_)->allocate(bytes));
+        home_ = &home_of(blocks_[0]);
+        allocate_until_it_leaves();
+        (*heap_)->deallocate(take_one());
+        EXPECT_EQ(home_->owner.get(), &**heap_);
+        while (!home_->counts_down() || home_->is_reused()) {  // until it is full, and not current
+            blocks_.push_back((*heap_)->allocate(bytes));
+            ASSERT_LT(blocks_.size(), 1000U);
+        }
+    }
+
+    void TearDown() override {
+        free_all(**heap_, blocks_);
+        heap_.reset();
+        other_.reset();
+        heap_test::TearDown();
+    }
+
+    void allocate_until_it_leaves() {
+        while (home_->owner.get() != nullptr) {
+            blocks_.push_back((*heap_)->allocate(bytes));
+            ASSERT_LT(blocks_.size(), 1000U);
+        }
+        EXPECT_EQ(home_->remote.load().how(), hold::adrift);
+    }
+
+    /// Takes a block that lies in the page out of those to free at the end.
+    void* take_one() {
+        auto const found = std::find_if(blocks_.begin(), blocks_.end(),
+                                        [this](void* block) { return page_of(block) == home_; });
+        void* const block = *found;
+        blocks_.erase(found);
+        return block;
+    }
+
+    std::unique_ptr<scoped_heap> other_;
+    std::unique_ptr<scoped_heap> heap_;
+    page* home_ = nullptr;
+    std::vector<void*> blocks_;
+};
+
+TEST_F(resting_page, stays_with_its_owner_until_an_eighth_is_free) {
+    int const frees = home_->reserved / 8;
+    ASSERT_GT(frees, 1);
+    for (int i = 0; i < frees; ++i) {
+        EXPECT_EQ(home_->owner.get(), &**heap_);
+        EXPECT_TRUE(home_->counts_down());
+        EXPECT_EQ(home_->outside(), home_->reserved - i);
+        (*heap_)->audit();
+        (*heap_)->deallocate(take_one());
+    }
+    EXPECT_FALSE(home_->counts_down());
+    EXPECT_EQ(home_->outside(), home_->reserved - frees);
+    (*heap_)->audit();
+}
+
+TEST_F(resting_page, serves_before_new_memory_is_taken) {
+    void* const freed = take_one();
+    (*heap_)->deallocate(freed);
+    EXPECT_TRUE(home_->counts_down());
+    std::size_t const slices = used_slices();
+    while (blocks_.back() != freed) {
+        blocks_.push_back((*heap_)->allocate(bytes));
+        ASSERT_EQ(used_slices(), slices);
+    }
+}
+
+TEST_F(resting_page, goes_adrift_again_where_others_free_into_it) {
+    void* const freed = take_one();
+    (*other_)->deallocate(freed);
+    EXPECT_EQ(home_->remote.load().count(), 1U);
+    while (blocks_.back() != freed) {
+        blocks_.push_back((*heap_)->allocate(bytes));
+        ASSERT_LT(blocks_.size(), 1000U);
+    }
+    allocate_until_it_leaves();
+}
+
+TEST_F(resting_page, leaves_with_its_heap) {
+    (*heap_)->deallocate(take_one());
+    (*heap_)->leave();
+    EXPECT_EQ(home_->remote.load().how(), hold::binned);
+    EXPECT_FALSE(home_->counts_down());
+    home_->audit();
+}
+
+TEST_F(resting_page, goes_adrift_where_its_heap_may_keep_none) {
+    process.options.thread_cache_bytes = 0;
+    (*heap_)->deallocate(take_one());
+    allocate_until_it_leaves();
 }
 
 TEST_F(thread_heaps, leave_their_partly_free_pages_to_others) {
@@ -310,7 +413,7 @@ TEST_F(thread_heaps, leave_their_partly_free_pages_to_others) {
     EXPECT_EQ(home.out.get(), 2);
     home.audit();
     std::vector<void*> more = allocate(*heir, big_bytes, big_blocks - 2);
-    EXPECT_EQ(used_slices(), 1U);
+    EXPECT_EQ(used_slices(), big_slices);
     EXPECT_EQ(home.owner.get(), &*heir);
     free_all(*heir, blocks);
     free_all(*heir, more);
@@ -324,7 +427,7 @@ TEST_F(thread_heaps, leave_full_pages_adrift_and_empty_ones_to_nobody) {
         std::vector<void*> empty = allocate(*heap, 100, 5);
         free_all(*heap, empty);
     }
-    EXPECT_EQ(used_slices(), 1U);
+    EXPECT_EQ(used_slices(), big_slices);
     EXPECT_EQ(home_of(full[0]).remote.load().how(), hold::adrift);
     scoped_heap other;
     free_all(*other, full);
@@ -447,7 +550,7 @@ TEST_F(thread_heaps, collect_what_others_emptied) {
     for (void* const block : blocks) {
         other->deallocate(block);
     }
-    EXPECT_EQ(used_slices(), 4U);
+    EXPECT_EQ(used_slices(), 4U * big_slices);
     owner->collect();
     owner->audit();
     EXPECT_EQ(used_slices(), 0U);
@@ -460,7 +563,7 @@ TEST_F(thread_heaps, collect_puts_the_lists_they_allocate_from_back) {
     heap->deallocate(block);
     heap->collect();
     EXPECT_EQ(heap->listed(1), 0U);
-    EXPECT_EQ(used_slices(), 1U);
+    EXPECT_EQ(used_slices(), big_slices);
     heap->audit();
     heap->deallocate(heap->allocate(16));
     heap->deallocate(kept);

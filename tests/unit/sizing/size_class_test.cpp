@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "platform/os.hpp"
+
 namespace {
 
 using namespace tarn::impl;
@@ -90,23 +92,32 @@ TEST(size_class, aligned_class_refuses_what_needs_a_run) {
 
 TEST(size_class, pages_hold_enough_blocks_and_waste_little) {
     for (unsigned size_class = 1; size_class < class_count; ++size_class) {
-        std::size_t const page_bytes = class_slices(size_class) * slice_bytes;
-        std::size_t const blocks = class_blocks(size_class);
-        EXPECT_GE(blocks, blocks_per_page_min) << size_class;
-        EXPECT_LE(blocks, 0xffffU) << size_class;
-        EXPECT_LE(blocks * class_bytes(size_class), page_bytes);
-        // One more block would not fit, and one slice less would be too few.
-        EXPECT_GT((blocks + 1) * class_bytes(size_class), page_bytes);
-        EXPECT_LT(page_bytes - slice_bytes, blocks_per_page_min * class_bytes(size_class));
-        EXPECT_LE(class_slices(size_class), page_slices_max);
+        std::size_t const bytes = class_bytes(size_class);
+        std::size_t const least = class_slices_min(size_class);
+        std::size_t const most = class_slices_max(size_class);
+        EXPECT_LE(least, most) << size_class;
+        EXPECT_LE(most, page_slices_max) << size_class;
+        for (std::size_t slices = least; slices <= most; ++slices) {
+            std::size_t const page_bytes = slices * slice_bytes;
+            std::size_t const blocks = page_blocks(size_class, slices);
+            EXPECT_GE(blocks, blocks_per_page_min) << size_class;
+            EXPECT_LE(blocks, 0xffffU) << size_class;
+            EXPECT_LE(blocks * bytes, page_bytes);
+            EXPECT_GT((blocks + 1) * bytes, page_bytes);  // one more would not fit
+        }
+        // The smallest page is a slice, or as long as the blocks that it should hold.
+        EXPECT_TRUE(page_blocks(size_class, least) >= blocks_per_page_wanted ||
+                    least * slice_bytes >= grown_page_bytes)
+            << size_class;
+        EXPECT_LT((least - 1) * slice_bytes,
+                  std::max(blocks_per_page_wanted, blocks_per_page_min) * bytes);
+        EXPECT_LE(least * slice_bytes, std::max(grown_page_bytes, 2 * small_max)) << size_class;
     }
 }
 
 // Blocks of a page start at multiples of the block size: aligned whenever the class is.
 TEST(size_class, slices_are_whole_os_pages) {
-    for (std::size_t os_page = 4 * KiB; os_page <= 64 * KiB; os_page *= 2) {
-        EXPECT_EQ(slice_bytes % os_page, 0U);
-    }
+    EXPECT_EQ(slice_bytes % platform::os::page_bytes(), 0U);
 }
 
 }  // namespace

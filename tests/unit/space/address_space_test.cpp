@@ -27,7 +27,7 @@ using sizing::slice_bytes;
 using space::run;
 using space::space_counts;
 
-constexpr std::size_t arena_slices = 64;  // 4 MiB
+constexpr std::size_t arena_slices = 4 * MiB / slice_bytes;
 
 bool is_zero(run const& of) {
     std::byte const* const first = of.base;
@@ -590,28 +590,29 @@ TEST_F(address_space, commits_what_is_needed_when_more_is_refused) {
     static_cast<void>(acquire(1));
     fake_os::control().commit_limit_bytes = fake_os::count().committed_bytes + 2 * slice_bytes;
     run got{};
-    for (int i = 0; i < 17; ++i) {  // the step of the first commit, and one more
+    for (std::size_t i = 0; i <= 1 * MiB / slice_bytes; ++i) {  // one more than is committed
         got = acquire(1);
     }
     touch(got);
 }
 
 TEST_F(address_space, loses_nothing_when_memory_is_refused) {
-    run const first = acquire(16);  // all that is committed
+    constexpr std::size_t committed_slices = 1 * MiB / slice_bytes;  // by the first request
+    run const first = acquire(committed_slices);
     std::size_t const before = space_->counts().committed_bytes;
     fake_os::control().commit_limit_bytes = fake_os::count().committed_bytes;
     EXPECT_EQ(space_->acquire(4).base, nullptr);
     run longer = first;
     EXPECT_FALSE(space_->extend(longer, 4));
-    EXPECT_EQ(longer.slices, 16U);
+    EXPECT_EQ(longer.slices, committed_slices);
     space_->audit();
-    EXPECT_EQ(space_->counts().used_bytes, 16 * slice_bytes);
+    EXPECT_EQ(space_->counts().used_bytes, committed_slices * slice_bytes);
     EXPECT_EQ(space_->counts().committed_bytes, before);  // what never came is not there
     EXPECT_EQ(space_->counts().free_dirty_bytes, 0U);
     EXPECT_EQ(space_->purge_all(), 0U);  // nor can it be given back
     fake_os::control().commit_limit_bytes = ~std::size_t{0};
     run const second = acquire(4);
-    EXPECT_EQ(second.base, first.base + 16 * slice_bytes);
+    EXPECT_EQ(second.base, first.base + committed_slices * slice_bytes);
     EXPECT_TRUE(is_zero(second));
 }
 
@@ -625,6 +626,7 @@ TEST_F(address_space, takes_a_smaller_reservation_when_a_large_one_is_refused) {
 }
 
 TEST_F(address_space, survives_the_failure_of_every_system_call) {
+    constexpr std::size_t block_slices = 320 * KiB / slice_bytes;
     for (std::uint64_t n = 0;; ++n) {
         fake_os::reset();
         configure({.arena_bytes = arena_slices * slice_bytes});
@@ -632,7 +634,7 @@ TEST_F(address_space, survives_the_failure_of_every_system_call) {
         fake_os::control().failures_max = 1;
         std::vector<run> live;
         for (int i = 0; i < 20; ++i) {
-            run owned = space_->acquire(5, i % 4 == 0 ? 8 : 1);
+            run owned = space_->acquire(block_slices, i % 4 == 0 ? 8 : 1);
             if (owned.base != nullptr) {
                 touch(owned);
                 static_cast<void>(space_->extend(owned, 2));

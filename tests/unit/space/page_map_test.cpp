@@ -212,12 +212,13 @@ TEST_F(page_map, refuses_a_range_behind_its_window) {
 }
 
 TEST_F(page_map, shrinks_its_window_to_what_is_granted) {
-    small_os::limit_bytes = 2 * GiB;  // a 32nd of it is the whole map
+    std::size_t const map_bytes = window_end / slice_bytes * sizeof(void*);
+    small_os::limit_bytes = 32 * map_bytes;  // it may take no more than that share
     start();
     EXPECT_EQ(map_->ceiling(), 0U);
 
     map_ = std::make_unique<small_map>();
-    small_os::limit_bytes = 512 * MiB;
+    small_os::limit_bytes = 8 * map_bytes;
     start();
     std::uintptr_t const ceiling = map_->ceiling();
     EXPECT_EQ(ceiling, window_end / 4);
