@@ -96,6 +96,24 @@ typedef struct tarn_stats {
  *  Cost: a walk over all pages; takes no lock that allocation's fast path or refill needs. */
 TARN_API int tarn_stats_get(tarn_stats* out) TARN_NOEXCEPT;
 
+/** What tarn_purge() looks at. */
+enum tarn_purge_scope {
+    TARN_PURGE_THREAD = 0, /**< free blocks of the calling thread: handed to others, or given back */
+    TARN_PURGE_PROCESS = 1 /**< also all that no thread holds: partly used pages, free runs */
+};
+
+/** Gives free memory back to the system at once; whole OS pages inside partly used pages, too. What
+ *  other threads hold for themselves stays (option thread_cache_bytes), and goes when they call it.
+ *  Returns the bytes given back; 0 also for an unknown scope. malloc_trim() of libtarn.so is
+ *  TARN_PURGE_PROCESS.
+ *  Cost: a walk over the pages in question and a system call for each stretch. */
+TARN_API size_t tarn_purge(int scope) TARN_NOEXCEPT;
+
+/** Gives back what has been free for purge_delay_ms, as the background thread would; for programs
+ *  with one thread that idle in a loop of their own. Returns the bytes given back.
+ *  Cost: a look at the clock when nothing is due. */
+TARN_API size_t tarn_scavenge(void) TARN_NOEXCEPT;
+
 /** Writes the statistics report as text to a file descriptor. Allocates nothing. */
 TARN_API void tarn_stats_print(int fd) TARN_NOEXCEPT;
 

@@ -24,6 +24,7 @@ namespace tarn::impl::base {
 /// Every lock of the core, in the order in which they may be taken.
 enum class lock_rank : std::uint8_t {
     late_heap = 10,     // the heap of threads that are past their exit hook
+    scavenging = 15,    // a pass that gives memory back, system calls included
     adoption = 20,      // the sweep of vanished threads' pages
     space = 30,         // runs of slices
     heap_records = 40,  // new records of thread heaps

@@ -21,8 +21,13 @@ constexpr std::string_view part(std::string_view text, std::size_t from,
     return {text.data(), std::min(count, text.size())};
 }
 
-constexpr std::array misuse_names{std::string_view{"abort"}, std::string_view{"warn"},
-                                  std::string_view{"ignore"}, std::string_view{"forward"}};
+/// The name with this number in "first|second|third"; empty: there are fewer.
+constexpr std::string_view choice_name(std::string_view names, std::size_t number) noexcept {
+    for (; number != 0 && !names.empty(); --number) {
+        names = part(names, std::min(names.find('|'), names.size() - 1) + 1);
+    }
+    return part(names, 0, names.find('|'));
+}
 
 constexpr std::array option_names{
 #define TARN_NAME(name, ...) std::string_view{#name},
@@ -81,17 +86,20 @@ void parse_path_option(std::string_view name, std::string_view value, path_text&
     std::copy(value.begin(), value.end(), target.text.begin());
 }
 
-void parse_choice_option(std::string_view name, std::string_view value, misuse_action& target,
-                         base::text_sink& complaints) noexcept {
-    for (std::size_t i = 0; i < misuse_names.size(); ++i) {
-        if (value == misuse_names[i]) {
-            target = static_cast<misuse_action>(i);
+template <class Choice>
+void parse_choice_option(std::string_view name, std::string_view value, std::string_view names,
+                         Choice& target, base::text_sink& complaints) noexcept {
+    for (std::size_t i = 0; !choice_name(names, i).empty(); ++i) {
+        if (value == choice_name(names, i)) {
+            target = static_cast<Choice>(i);
             return;
         }
     }
-    complaints << "tarn: option " << name << ": '" << value
-               << "' is none of abort, warn, ignore, forward; keeping "
-               << misuse_names[static_cast<std::size_t>(target)] << '\n';
+    complaints << "tarn: option " << name << ": '" << value << "' is none of ";
+    for (std::size_t i = 0; !choice_name(names, i).empty(); ++i) {
+        complaints << (i == 0 ? "" : ", ") << choice_name(names, i);
+    }
+    complaints << "; keeping " << choice_name(names, static_cast<std::size_t>(target)) << '\n';
 }
 
 /// Edits that turn `a` into `b` (Levenshtein), for names of ordinary length.
@@ -143,10 +151,10 @@ void parse_option(std::string_view key, std::string_view value, options& target,
     }
     TARN_PATH_OPTIONS(TARN_PARSE)
 #undef TARN_PARSE
-#define TARN_PARSE(name, type, initial, help)                     \
-    if (key == #name) {                                           \
-        parse_choice_option(key, value, target.name, complaints); \
-        return;                                                   \
+#define TARN_PARSE(name, type, initial, names, help)                     \
+    if (key == #name) {                                                  \
+        parse_choice_option(key, value, names, target.name, complaints); \
+        return;                                                          \
     }
     TARN_CHOICE_OPTIONS(TARN_PARSE)
 #undef TARN_PARSE
@@ -220,10 +228,10 @@ void describe_options(options const& of, base::text_sink& to) noexcept {
     to.padded(of.name.empty() ? "-" : of.name.view(), value_width) << "  " << (help) << '\n';
     TARN_PATH_OPTIONS(TARN_DESCRIBE)
 #undef TARN_DESCRIBE
-#define TARN_DESCRIBE(name, type, initial, help)                            \
-    to.padded(#name, name_width) << ' ';                                    \
-    to.padded(misuse_names[static_cast<std::size_t>(of.name)], value_width) \
-        << "  " << (help) << '\n';
+#define TARN_DESCRIBE(name, type, initial, names, help)                           \
+    to.padded(#name, name_width) << ' ';                                          \
+    to.padded(choice_name(names, static_cast<std::size_t>(of.name)), value_width) \
+        << "  " << (names) << ": " << (help) << '\n';
     TARN_CHOICE_OPTIONS(TARN_DESCRIBE)
 #undef TARN_DESCRIBE
 }

@@ -25,6 +25,12 @@ enum class misuse_action : std::uint8_t {
     forward  // as warn, but a free of a foreign pointer goes to libc's own free
 };
 
+enum class scavenger_choice : std::uint8_t {
+    automatic,  // once the program has a second thread
+    on,
+    off
+};
+
 /// A path with room for itself, since the environment may change later. `%p`: the process id.
 struct path_text {
     static constexpr std::size_t bytes_max = 512;
@@ -52,8 +58,11 @@ struct path_text {
     X(report_file, "file that reports are appended to, instead of report_fd") \
     X(stats_file, "file that statistics are written to at exit, as key-value lines")
 
-#define TARN_CHOICE_OPTIONS(X) \
-    X(on_misuse, misuse_action, abort, "abort|warn|ignore|forward: after a misuse report")
+// name, type, default, names in the order of the type's values, what it does
+#define TARN_CHOICE_OPTIONS(X)                                                               \
+    X(on_misuse, misuse_action, abort, "abort|warn|ignore|forward", "after a misuse report") \
+    X(scavenger, scavenger_choice, automatic, "auto|on|off",                                 \
+      "a thread that gives memory back while the program idles; auto: once it has a second one")
 
 struct options {
 #define TARN_FIELD(name, value, least, largest, help) std::uint64_t name = value;
@@ -62,7 +71,7 @@ struct options {
 #define TARN_FIELD(name, help) path_text name;
     TARN_PATH_OPTIONS(TARN_FIELD)
 #undef TARN_FIELD
-#define TARN_FIELD(name, type, value, help) type name = type::value;
+#define TARN_FIELD(name, type, value, names, help) type name = type::value;
     TARN_CHOICE_OPTIONS(TARN_FIELD)
 #undef TARN_FIELD
 };

@@ -1,6 +1,7 @@
 #include "control/statistics.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "tarn/tarn.h"
 
@@ -39,10 +40,20 @@ void add_page(statistics& to, heap::page const& each) noexcept {
     class_statistics& of_class = to.classes[size_class];
     of_class.live_blocks += live;
     of_class.live_bytes += live * bytes;
+    if (kind == heap::page_kind::huge) {
+        to.huge_blocks += live;
+        to.huge_bytes += live * bytes;
+    }
     if (is_small) {
         of_class.allocations += static_cast<std::uint64_t>(each.reused());
         auto const made = static_cast<std::uint64_t>(each.capacity.get());
-        std::uint64_t const free_bytes = (made - std::min(made, live)) * bytes;
+        std::uint64_t const free_blocks = made - std::min(made, live);
+        of_class.free_blocks += free_blocks;
+        std::uint64_t const purged_bytes =
+            static_cast<std::uint64_t>(std::popcount(each.purged.get())) * os::page_bytes();
+        to.mapped_bytes -= std::min(to.mapped_bytes, purged_bytes);
+        std::uint64_t const free_bytes =
+            free_blocks * bytes - std::min(free_blocks * bytes, purged_bytes);
         bool const is_owned = each.owner.get() != nullptr;
         (is_owned ? to.held_by_threads_bytes : to.free_in_bins_bytes) += free_bytes;
     }
@@ -69,6 +80,7 @@ void deduct_own_lists(statistics& from) noexcept {
         of_class.allocations -= std::min(of_class.allocations, listed);
         of_class.live_blocks -= std::min(of_class.live_blocks, listed);
         of_class.live_bytes -= std::min(of_class.live_bytes, bytes);
+        of_class.free_blocks += listed;
         from.held_by_threads_bytes += bytes;
     }
 }
@@ -103,8 +115,13 @@ statistics collect_statistics() noexcept {
                             process.descriptors.reserved_bytes() + process.heaps.reserved_bytes() +
                             heap::pages.reserved_bytes();
     result.free_runs_bytes = space.free_dirty_bytes;
-    result.purged_bytes =
-        space.purged_bytes + process.huge_released_bytes.load(std::memory_order_relaxed);
+    result.free_runs = space.free_dirty_runs;
+    result.arena_peak_bytes = space.peak_bytes;
+    result.huge_blocks_peak = process.huge_mappings_peak.load(std::memory_order_relaxed);
+    result.huge_peak_bytes = process.huge_peak_bytes.load(std::memory_order_relaxed);
+    result.purged_bytes = space.purged_bytes +
+                          process.huge_released_bytes.load(std::memory_order_relaxed) +
+                          process.purged_inside_bytes.load(std::memory_order_relaxed);
     process.descriptors.for_each([&result](heap::page const& each) { add_page(result, each); });
     process.heaps.for_each([&result](heap::thread_heap const& each) { add_heap(result, each); });
     add_heap(result, heap::late_heap);
@@ -114,7 +131,7 @@ statistics collect_statistics() noexcept {
         result.live_blocks += each.live_blocks;
         result.live_bytes += each.live_bytes;
     }
-    result.live_peak_bytes = heap::note_live_bytes(result.live_bytes);
+    result.live_peak_bytes = heap::raise_to(process.live_peak_bytes, result.live_bytes);
     return result;
 }
 

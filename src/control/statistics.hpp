@@ -18,6 +18,7 @@ struct class_statistics {
     std::uint64_t allocations = 0;
     std::uint64_t live_blocks = 0;
     std::uint64_t live_bytes = 0;
+    std::uint64_t free_blocks = 0;  // made and not live, those in threads' lists too
 };
 
 struct statistics {
@@ -31,6 +32,12 @@ struct statistics {
     std::uint64_t free_in_bins_bytes = 0;
     std::uint64_t free_runs_bytes = 0;
     std::uint64_t purged_bytes = 0;
+    std::uint64_t huge_blocks = 0;  // in mappings of their own
+    std::uint64_t huge_bytes = 0;
+    std::uint64_t huge_blocks_peak = 0;
+    std::uint64_t huge_peak_bytes = 0;
+    std::uint64_t arena_peak_bytes = 0;  // of what arenas held mapped
+    std::uint64_t free_runs = 0;         // number of free stretches that still hold memory
     std::uint64_t cross_thread_frees = 0;
     std::uint64_t threads = 0;
     std::uint64_t page_count = 0;

@@ -51,6 +51,13 @@ misuse_verdict host_misuse(misuse const& event) noexcept;
 /// Arms the exit hook of the calling thread, which will call leave_thread(heap). May allocate.
 void host_thread_entered(void* heap) noexcept;
 
+/// Memory has come or gone, so that a later pass may give some back. Outside of slow paths: may
+/// allocate.
+void host_memory_freed() noexcept;
+
+/// The child of a fork has one thread.
+void host_forked() noexcept;
+
 /// Gives a foreign pointer to libc's own free.
 void host_forward_free(void* ptr) noexcept;
 

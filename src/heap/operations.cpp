@@ -31,7 +31,9 @@ public:
     ~slow_path() {
         heap_.in_slow_path = false;
         // Not sooner: whoever wraps clock_gettime or madvise may allocate there.
-        process.space.purge_if_asked();
+        if (process.space.purge_if_asked()) {
+            host_memory_freed();
+        }
     }
 
     slow_path(slow_path const&) = delete;
@@ -276,6 +278,22 @@ void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes, void const* ca
         return with_heap(heap, [ptr, bytes, caller](thread_heap& own) {
             return reallocate_here(own, ptr, bytes, caller);
         });
+    });
+}
+
+std::size_t trim(thread_heap* heap, reclaim_scope scope, void const* caller) noexcept {
+    errno_keeper const keeper;
+    return with_heap(heap, [scope, caller](thread_heap& own) {
+        slow_path const inside{own, "malloc_trim", caller};
+        return reclaim(own, scope);
+    });
+}
+
+std::size_t scavenge(thread_heap* heap, void const* caller) noexcept {
+    errno_keeper const keeper;
+    return with_heap(heap, [caller](thread_heap& own) {
+        slow_path const inside{own, "tarn_scavenge", caller};
+        return scavenge();
     });
 }
 

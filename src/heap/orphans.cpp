@@ -4,44 +4,12 @@
 #include <array>
 #include <cerrno>
 
+#include "heap/block_set.hpp"
 #include "heap/process.hpp"
 
 namespace tarn::impl::heap {
 
 namespace {
-
-/// Which blocks of a page are free.
-class block_set {
-public:
-    explicit block_set(page const& of) noexcept : of_{of} {}
-
-    /// Adds a list as far as it makes sense: a list cut off by the death of its writer may run
-    /// into a block that was just handed out.
-    void add_list(block const* list) noexcept {
-        while (list != nullptr && pages.find(list) == &of_ && of_.is_block_start(list)) {
-            auto const index = static_cast<std::size_t>(
-                static_cast<std::size_t>(reinterpret_cast<std::byte const*>(list) - of_.start) /
-                of_.block_bytes.get());
-            std::uint64_t const bit = std::uint64_t{1} << (index % 64);
-            if (index >= static_cast<std::size_t>(of_.capacity.get()) ||
-                (words_[index / 64] & bit) != 0) {
-                return;
-            }
-            words_[index / 64] |= bit;
-            list = list->next;
-        }
-    }
-
-    [[nodiscard]] bool contains(std::size_t index) const noexcept {
-        return (words_[index / 64] >> (index % 64) & 1) != 0;
-    }
-
-private:
-    static constexpr std::size_t blocks_max = sizing::page_blocks(1, sizing::class_slices_max(1));
-
-    page const& of_;
-    std::array<std::uint64_t, blocks_max / 64> words_{};
-};
 
 /// Used slices that belong to no page: a thread vanished while it held the run.
 void return_lost_runs() noexcept {
@@ -77,7 +45,7 @@ void settle(page& orphan) noexcept {
     orphan.list_prev = nullptr;
     if (orphan.out.get() == 0) {
         release_page(orphan);
-    } else if (orphan.local == nullptr && orphan.capacity.get() == orphan.reserved) {
+    } else if (orphan.is_full()) {
         orphan.remote.reset(hold::adrift);
     } else {
         put_in_bin(orphan);
@@ -111,14 +79,13 @@ page* empty_bins() noexcept {
 /// two steps in which a block changes its length. The slices in between are lost runs.
 void repair_length(page& large) noexcept {
     std::uint32_t slices = 1;
-    while (slices < large.memory.slices &&
-           page_of(large.start + slices * sizing::slice_bytes) == &large) {
+    while (slices < large.slices && page_of(large.start + slices * sizing::slice_bytes) == &large) {
         ++slices;
     }
-    if (slices < large.memory.slices) {
+    if (slices < large.slices) {
         // Entries behind a gap, too. Their memory is there, since they were entered once.
-        static_cast<void>(pages.resize(large.start, large.memory.slices, slices, &large));
-        large.memory.slices = slices;
+        static_cast<void>(pages.resize(large.start, large.slices, slices, &large));
+        large.slices = slices;
         large.block_bytes.set(
             std::min<std::size_t>(large.block_bytes.get(), slices * sizing::slice_bytes));
     }
@@ -217,7 +184,7 @@ void repair(page& orphan, block const* list) noexcept {
     block* rebuilt = nullptr;
     int outside = orphan.capacity.get();
     for (auto index = static_cast<std::size_t>(orphan.capacity.get()); index-- > 0;) {
-        if (free_blocks.contains(index)) {
+        if (free_blocks.contains(index) || orphan.is_unlisted(index)) {
             std::byte* const at = orphan.start + index * orphan.block_bytes.get();
             rebuilt = ::new (at) block{rebuilt};
             --outside;
@@ -225,6 +192,7 @@ void repair(page& orphan, block const* list) noexcept {
     }
     orphan.frees.set(&orphan.local);
     orphan.local = rebuilt;
+    orphan.purged.set(0);
     orphan.countdown.set(0);
     orphan.out.set(outside);
     orphan.fresh_zeroed = false;  // blocks behind capacity may have been linked already
@@ -251,6 +219,7 @@ void adopt_orphans() noexcept {
 
 void prepare_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS {
     process.late.lock();
+    process.scavenging.lock();
     process.adoption.lock();
     process.space.lock_for_fork();
     process.heaps.lock_for_fork();
@@ -264,6 +233,7 @@ void fork_in_parent() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS {
     process.heaps.unlock_after_fork();
     process.space.unlock_after_fork();
     process.adoption.unlock();
+    process.scavenging.unlock();
     process.late.unlock();
 }
 
@@ -285,6 +255,7 @@ void fork_in_child() noexcept {
     });
     process.active_heaps.store(active, std::memory_order_relaxed);
     process.walk_running.store(false, std::memory_order_relaxed);
+    host_forked();
     if (any) {
         process.orphans.store(true, std::memory_order_release);
     }

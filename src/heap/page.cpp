@@ -1,10 +1,127 @@
 #include "heap/page.hpp"
 
+#include <atomic>
+#include <bit>
+
+#include "base/bits.hpp"
 #include "base/check.hpp"
+#include "platform/os.hpp"
+#include "heap/block_set.hpp"
 #include "heap/host.hpp"
 #include "heap/thread_heap.hpp"
 
 namespace tarn::impl::heap {
+
+using platform::os;
+
+namespace {
+
+/// Bits [first, end) of a word.
+std::uint64_t bit_range(std::size_t first, std::size_t end) noexcept {
+    std::uint64_t const below_end = end >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << end) - 1;
+    return below_end & (~std::uint64_t{0} << first);
+}
+
+}  // namespace
+
+// One bit for each OS page of the largest page.
+static_assert(sizing::page_slices_max * sizing::slice_bytes <= 64 * platform::os_page_bytes_min);
+
+/// The OS pages that these blocks overlap.
+std::uint64_t page::os_pages_of(std::size_t first_index, std::size_t count) const noexcept {
+    std::size_t const os_page = os::page_bytes();
+    std::size_t const bytes = block_bytes.get();
+    return bit_range(first_index * bytes / os_page,
+                     base::divide_up((first_index + count) * bytes, os_page));
+}
+
+bool page::is_unlisted(std::size_t index) const noexcept {
+    return (purged.get() & os_pages_of(index, 1)) != 0;
+}
+
+int page::count_unlisted() const noexcept {
+    int count = 0;
+    for (std::size_t index = 0; index < static_cast<std::size_t>(capacity.get()); ++index) {
+        count += is_unlisted(index) ? 1 : 0;
+    }
+    return count;
+}
+
+void page::touch(std::size_t first_index, std::size_t count) noexcept {
+    if (purged.get() != 0) {
+        purged.set(purged.get() & ~os_pages_of(first_index, count));
+    }
+}
+
+std::size_t page::purge_inside() noexcept {
+    TARN_ASSERT(!counts_down());
+    std::size_t const os_page = os::page_bytes();
+    auto const made = static_cast<std::size_t>(capacity.get());
+    block_set free_blocks{*this};
+    free_blocks.add_list(local);
+    std::uint64_t busy = 0;
+    for (std::size_t index = 0; index < made; ++index) {
+        if (!free_blocks.contains(index) && !is_unlisted(index)) {
+            busy |= os_pages_of(index, 1);
+        }
+    }
+    // What was never made reads as zero, or is left over from an earlier page.
+    std::size_t const end = fresh_zeroed ? made : static_cast<std::size_t>(reserved);
+    std::uint64_t todo = os_pages_of(0, end) & ~busy & ~purged.get();
+    // First off the list, then given back: the links would come back as zero. A fork may come at
+    // any time: at each instruction a free block is in the list, or unlisted, or both.
+    purged.set(purged.get() | todo);
+    std::atomic_signal_fence(std::memory_order_release);
+    // No further than the list made sense above: a misuse may have torn it.
+    block** link = &local;
+    for (std::size_t left = free_blocks.size(); left != 0; --left) {
+        if (is_unlisted(index_of(*link))) {
+            *link = (*link)->next;
+        } else {
+            link = &(*link)->next;
+        }
+    }
+    std::size_t bytes_gone = 0;
+    while (todo != 0) {
+        auto const first = static_cast<std::size_t>(std::countr_zero(todo));
+        auto const count = static_cast<std::size_t>(std::countr_one(todo >> first));
+        if (os::purge(start + first * os_page, count * os_page)) {
+            bytes_gone += count * os_page;
+        }
+        todo &= ~bit_range(first, first + count);
+    }
+    return bytes_gone;
+}
+
+int page::relist(block*& to) noexcept {
+    if (purged.get() == 0) {
+        return 0;
+    }
+    std::size_t const os_page = os::page_bytes();
+    std::size_t const bytes = block_bytes.get();
+    auto const made = static_cast<std::size_t>(capacity.get());
+    block* list = nullptr;
+    int count = 0;
+    while (count == 0 && (purged.get() & os_pages_of(0, made)) != 0) {
+        auto const lowest = static_cast<std::size_t>(std::countr_zero(purged.get()));
+        std::uint64_t const others = purged.get() & (purged.get() - 1);
+        // Those that overlap this OS page, and none that is still away.
+        std::size_t const first = lowest * os_page / bytes;
+        std::size_t const end = std::min(base::divide_up((lowest + 1) * os_page, bytes), made);
+        for (std::size_t index = end; index-- > first;) {
+            if ((others & os_pages_of(index, 1)) == 0) {
+                list = ::new (start + index * bytes) block{list};
+                ++count;
+            }
+        }
+        if (count != 0) {
+            to = list;
+            std::atomic_signal_fence(std::memory_order_release);  // as in purge_inside()
+        }
+        purged.set(others);
+    }
+    return count;
+}
 
 void page::collect_remote() noexcept {
     TARN_ASSERT(!counts_down());
@@ -47,6 +164,7 @@ void page::rebuild_empty() noexcept {
         rebuilt = ::new (at) block{rebuilt};
     }
     local = rebuilt;
+    purged.set(0);
     out.set(0);
 }
 
@@ -59,7 +177,7 @@ void page::audit() const noexcept {
     }
     TARN_CHECK(out.get() >= 0);
     TARN_CHECK(capacity.get() <= reserved);
-    TARN_CHECK(outside() + length == capacity.get());
+    TARN_CHECK(outside() + length + unlisted() == capacity.get());
     TARN_CHECK(static_cast<int>(remote.load().count()) <= outside());
 }
 

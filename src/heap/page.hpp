@@ -3,8 +3,10 @@
 // Threads    line 0 is the owner's to write; others read `owner`, `start`, `divisor` and the
 //            atomic counters. `remote` is everybody's. A page without owner is changed only by
 //            whoever just took it (heap/remote_word.hpp).
-// Always     outside() + length(local) == capacity <= reserved. outside() counts blocks that are
-//            live, in the owner's allocation list, or in `remote`.
+// Always     outside() + length(local) + unlisted() == capacity <= reserved. outside() counts
+// blocks
+//            that are live, in the owner's allocation list, or in `remote`; unlisted() those that
+//            are free and overlap an OS page that was given back inside this page (`purged`).
 //            `frees` is where the owner's frees go: to `local`, or, while the page is reused,
 //            straight to the owner's allocation list; then outside() stays as it was. While it is
 //            reused or rests, `out` counts down to the next look, from `countdown`.
@@ -57,9 +59,11 @@ struct alignas(128) page {
     std::int32_t accounted;  // outside() when the owner last told the statistics
     page* list_next;
     page* list_prev;
-    space::run memory;
-    base::single_writer<int> countdown;  // what `out` counts down from; 0: it does not
-    base::node_index left_by;            // the heap that last left the page, full, to others
+    base::single_writer<std::uint64_t> purged;  // a bit for each OS page inside that reads as zero
+    std::uint32_t slices;                       // of the run
+    std::uint16_t arena;                        // that it lies in
+    base::single_writer<int> countdown;         // what `out` counts down from; 0: it does not
+    base::node_index left_by;                   // the heap that last left the page, full, to others
     std::atomic<base::node_index> node_link;
     base::node_index self_index;
 
@@ -75,15 +79,22 @@ struct alignas(128) page {
         return ~std::uint64_t{0} / bytes + 1;
     }
 
-    [[nodiscard]] std::size_t mapping_bytes() const noexcept {
-        return memory.slices * sizing::slice_bytes;
+    /// The run that the page lies in; huge blocks have none, but a mapping of this length.
+    [[nodiscard]] space::run memory() const noexcept {
+        return {.base = start, .slices = slices, .arena = arena};
     }
+
+    void lie_in(space::run const& run) noexcept {
+        start = run.base;
+        slices = run.slices;
+        arena = run.arena;
+    }
+
+    [[nodiscard]] std::size_t bytes() const noexcept { return slices * sizing::slice_bytes; }
 
     /// Start of the block that holds `ptr`.
     [[nodiscard]] std::byte* block_of(void const* ptr) const noexcept {
-        std::size_t const bytes = block_bytes.get();
-        auto const offset = static_cast<std::size_t>(static_cast<std::byte const*>(ptr) - start);
-        return start + offset / bytes * bytes;
+        return start + index_of(ptr) * block_bytes.get();
     }
 
     [[nodiscard]] bool is_reused() const noexcept { return frees.get() != &local; }
@@ -135,6 +146,28 @@ struct alignas(128) page {
     /// Blocks reused since then: allocations that no refill counted.
     [[nodiscard]] int reused() const noexcept { return is_reused() ? counted() : 0; }
 
+    /// Whether no block can be had from it but for what others may have freed.
+    [[nodiscard]] bool is_full() const noexcept {
+        return local == nullptr && capacity.get() == reserved && purged.get() == 0;
+    }
+
+    /// Gives whole OS pages back in which no block is outside, but for those already given back.
+    /// For whoever holds the page; it must not count down. Returns the bytes given back.
+    std::size_t purge_inside() noexcept;
+
+    /// Makes `to`, which is null, a list of blocks that purge_inside() took off the local list:
+    /// those of one OS page, or one block. Returns their number; 0: there are none.
+    [[nodiscard]] int relist(block*& to) noexcept;
+
+    /// Blocks made that are free and in no list.
+    [[nodiscard]] int unlisted() const noexcept { return purged.get() == 0 ? 0 : count_unlisted(); }
+
+    /// Whether a made block is one of those.
+    [[nodiscard]] bool is_unlisted(std::size_t index) const noexcept;
+
+    /// From here on the OS pages that hold these blocks count as used.
+    void touch(std::size_t first_index, std::size_t count) noexcept;
+
     /// Adds what other threads freed to the local list. For whoever holds the page. A list longer
     /// than what was out is reported as a double free and dropped, since it may be a ring.
     void collect_remote() noexcept;
@@ -145,7 +178,17 @@ struct alignas(128) page {
     /// Checks the invariants above, as far as the owner may look.
     void audit() const noexcept;
 
+    /// The number of the block that holds `ptr`.
+    [[nodiscard]] std::size_t index_of(void const* ptr) const noexcept {
+        return static_cast<std::size_t>(static_cast<std::byte const*>(ptr) - start) /
+               block_bytes.get();
+    }
+
 private:
+    [[nodiscard]] int count_unlisted() const noexcept;
+    [[nodiscard]] std::uint64_t os_pages_of(std::size_t first_index,
+                                            std::size_t count) const noexcept;
+
     [[nodiscard]] int counted() const noexcept { return std::max(countdown.get() - out.get(), 0); }
 };
 

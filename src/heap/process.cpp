@@ -119,7 +119,7 @@ void release_page(page& empty) noexcept {
                      .handed_bytes = 0});
         empty.accounted = 0;
     }
-    space::run const memory = empty.memory;
+    space::run const memory = empty.memory();
     process.bins[empty.size_class].slices.fetch_sub(memory.slices, std::memory_order_relaxed);
     empty.kind.store(page_kind::none, std::memory_order_relaxed);
     empty.owner.set(nullptr);
@@ -145,9 +145,11 @@ void put_in_bin(page& partial) noexcept {
 void hint_at_empty_page(unsigned size_class) noexcept {
     process.bins[size_class].has_empty.store(true, std::memory_order_relaxed);
     process.bins_have_empty.store(true, std::memory_order_relaxed);
+    process.space.ask_for_purge();
 }
 
-void sweep_bins(sweep_scope scope) noexcept {
+std::size_t sweep_bins(sweep_scope scope, sweep_depth depth) noexcept {
+    std::size_t bytes = 0;
     // Cleared first: a page that becomes empty meanwhile sets it again.
     process.bins_have_empty.store(false, std::memory_order_relaxed);
     for (shared_bin& bin : process.bins) {
@@ -166,6 +168,7 @@ void sweep_bins(sweep_scope scope) noexcept {
             if (taken.out.get() == 0) {
                 release_page(taken);
             } else {
+                bytes += depth == sweep_depth::os_pages ? taken.purge_inside() : 0;
                 taken.list_next = kept;
                 kept = &taken;
             }
@@ -177,13 +180,32 @@ void sweep_bins(sweep_scope scope) noexcept {
             put_in_bin(next);
         }
     }
+    return bytes;
 }
 
-void reclaim(thread_heap& own) noexcept {
-    own.collect();
-    sweep_bins(sweep_scope::all_bins);
-    process.space.purge_all();
-    process.space.release_idle_arenas();
+std::size_t reclaim(thread_heap& own, reclaim_scope scope) noexcept {
+    std::size_t bytes = own.trim();
+    if (scope == reclaim_scope::process) {
+        bytes += sweep_bins(sweep_scope::all_bins, sweep_depth::os_pages);
+    }
+    process.purged_inside_bytes.fetch_add(bytes, std::memory_order_relaxed);
+    if (scope == reclaim_scope::process) {
+        bytes += process.space.purge_all();
+        process.space.release_idle_arenas();
+    }
+    return bytes;
+}
+
+std::size_t scavenge() noexcept {
+    base::lock_guard const guard{process.scavenging};
+    if (process.bins_have_empty.load(std::memory_order_relaxed)) {
+        sweep_bins(sweep_scope::bins_with_empty_pages);
+    }
+    return process.space.purge_due();
+}
+
+bool has_memory_to_scavenge() noexcept {
+    return process.bins_have_empty.load(std::memory_order_relaxed) || process.space.has_dirty();
 }
 
 outside_totals measure_outside() noexcept {
@@ -200,14 +222,6 @@ outside_totals measure_outside() noexcept {
         totals.bytes += static_cast<std::uint64_t>(blocks) * each.block_bytes.get();
     });
     return totals;
-}
-
-std::uint64_t note_live_bytes(std::uint64_t found) noexcept {
-    std::uint64_t peak = process.live_peak_bytes.load(std::memory_order_relaxed);
-    while (peak < found &&
-           !process.live_peak_bytes.compare_exchange_weak(peak, found, std::memory_order_relaxed)) {
-    }
-    return std::max(peak, found);
 }
 
 void note_growth(heap_growth told) noexcept {
@@ -241,7 +255,7 @@ void note_growth(heap_growth told) noexcept {
     auto const exact = static_cast<std::int64_t>(measure_outside().bytes);
     std::uint32_t futile = process.futile_walks.load(std::memory_order_relaxed);
     if (exact > peak) {
-        note_live_bytes(static_cast<std::uint64_t>(exact));
+        raise_to(process.live_peak_bytes, static_cast<std::uint64_t>(exact));
         futile = 0;
     } else {
         futile = std::min(futile + 1, futile_max);

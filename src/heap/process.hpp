@@ -4,6 +4,7 @@
 // Always     constant-initialised: usable before any constructor has run
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -47,8 +48,11 @@ struct process_state {
     std::atomic<bool> orphans{false};  // a forked child has pages of vanished threads
     std::atomic<std::uint32_t> huge_mappings{0};
     std::atomic<std::uint64_t> huge_bytes{0};  // committed
+    std::atomic<std::uint32_t> huge_mappings_peak{0};
+    std::atomic<std::uint64_t> huge_peak_bytes{0};
     std::atomic<std::uint64_t> huge_reserved_bytes{0};
     std::atomic<std::uint64_t> huge_released_bytes{0};
+    std::atomic<std::uint64_t> purged_inside_bytes{0};  // in total, inside partly used pages
 
     // For the peak of what is outside pages' free lists; see note_growth().
     std::atomic<std::int64_t> outside_bytes{0};
@@ -60,6 +64,8 @@ struct process_state {
 
     base::ranked_mutex<base::lock_rank::adoption, platform::os> adoption;
     base::ranked_mutex<base::lock_rank::late_heap, platform::os> late;
+    // Taken by prepare_fork(), too: a pass has pages in its hands, and no heap that would show it.
+    base::ranked_mutex<base::lock_rank::scavenging, platform::os> scavenging;
 };
 
 TARN_HIDDEN extern constinit process_state process;
@@ -102,11 +108,22 @@ void adopt_orphans() noexcept;
 
 enum class sweep_scope : std::uint8_t { bins_with_empty_pages, all_bins };
 
-/// Takes every page out of the bins, gives empty ones back and puts the others in again.
-void sweep_bins(sweep_scope scope) noexcept;
+/// Takes every page out of the bins, gives empty ones back and puts the others in again, without
+/// their free OS pages where that is asked for. Returns the bytes of those.
+enum class sweep_depth : std::uint8_t { whole_pages, os_pages };
 
-/// Gives all back that can go without touching other threads' pages; for when memory is out.
-void reclaim(thread_heap& own) noexcept;
+std::size_t sweep_bins(sweep_scope scope, sweep_depth depth = sweep_depth::whole_pages) noexcept;
+
+/// Gives all memory of a scope back that no live block needs, OS pages inside partly used pages
+/// too. Returns the bytes given back.
+std::size_t reclaim(thread_heap& own, reclaim_scope scope = reclaim_scope::process) noexcept;
+
+/// A pass over what is free: sweeps bins that have empty pages, purges what has been free for the
+/// purge delay. Returns the bytes given back. Takes the lock `scavenging`.
+std::size_t scavenge() noexcept;
+
+/// Whether a later pass will find something.
+[[nodiscard]] bool has_memory_to_scavenge() noexcept;
 
 /// Gives an empty page's memory back. The caller holds the page and nothing links to it.
 void release_page(page& empty) noexcept;
@@ -125,8 +142,14 @@ struct heap_growth {
 
 void note_growth(heap_growth told) noexcept;
 
-/// Raises the peak to what somebody has found, and returns it.
-std::uint64_t note_live_bytes(std::uint64_t found) noexcept;
+/// Raises a peak to what somebody has found, and returns it.
+template <class T>
+T raise_to(std::atomic<T>& peak, T found) noexcept {
+    T known = peak.load(std::memory_order_relaxed);
+    while (known < found && !peak.compare_exchange_weak(known, found, std::memory_order_relaxed)) {
+    }
+    return std::max(known, found);
+}
 
 inline constexpr std::int64_t growth_step_bytes = 64 * KiB;  // told at the latest
 

@@ -34,7 +34,9 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
     if (home == nullptr) {
         return nullptr;
     }
-    home->start = memory.base;
+    home->lie_in(memory);
+    home->slices = static_cast<std::uint32_t>(slices);
+    home->purged.set(0);
     home->divisor = 0;  // is_block_start() is for small pages
     home->frees.set(&home->local);
     home->local = nullptr;
@@ -43,8 +45,6 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
     home->block_bytes.set(0);
     home->reserved = 1;
     home->size_class = 0;
-    home->memory = memory;
-    home->memory.slices = static_cast<std::uint32_t>(slices);
     home->countdown.set(0);
     home->remote.reset(hold::held);
     home->owner.set(nullptr);
@@ -59,7 +59,7 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
 void forget(page& home) noexcept {
     set_size(home, 0);
     home.kind.store(page_kind::none, std::memory_order_relaxed);
-    pages.clear(home.start, home.memory.slices);
+    pages.clear(home.start, home.slices);
     process.descriptors.deallocate(home);
 }
 
@@ -84,7 +84,9 @@ mapping map_huge(run_request wanted) noexcept {
 
 /// Tells the statistics that a huge block has `now` bytes where it had `before`.
 void count_huge(std::size_t before, std::size_t now) noexcept {
-    process.huge_bytes.fetch_add(now - before, std::memory_order_relaxed);
+    std::uint64_t const held =
+        process.huge_bytes.fetch_add(now - before, std::memory_order_relaxed) + now - before;
+    raise_to(process.huge_peak_bytes, held);
     if (now < before) {
         process.huge_released_bytes.fetch_add(before - now, std::memory_order_relaxed);
     }
@@ -94,7 +96,9 @@ void count_huge(std::size_t before, std::size_t now) noexcept {
 page* describe_huge(mapping const& memory, std::size_t bytes) noexcept {
     page* const home = describe({.base = memory.base}, memory.bytes / slice_bytes, page_kind::huge);
     if (home != nullptr) {
-        process.huge_mappings.fetch_add(1, std::memory_order_relaxed);
+        std::uint32_t const held =
+            process.huge_mappings.fetch_add(1, std::memory_order_relaxed) + 1;
+        raise_to(process.huge_mappings_peak, held);
         process.huge_reserved_bytes.fetch_add(memory.bytes, std::memory_order_relaxed);
         count_huge(0, usable_for(bytes));
         set_size(*home, bytes);
@@ -103,7 +107,7 @@ page* describe_huge(mapping const& memory, std::size_t bytes) noexcept {
 }
 
 void release_huge(page& home) noexcept {
-    mapping const memory{home.start, home.mapping_bytes()};
+    mapping const memory{home.start, home.bytes()};
     count_huge(home.block_bytes.get(), 0);
     process.huge_reserved_bytes.fetch_sub(memory.bytes, std::memory_order_relaxed);
     process.huge_mappings.fetch_sub(1, std::memory_order_relaxed);
@@ -143,7 +147,7 @@ run_block allocate_large(run_request wanted) noexcept {
 }
 
 void release_large(page& home) noexcept {
-    space::run const memory = home.memory;
+    space::run const memory = home.memory();
     forget(home);
     process.space.return_run(memory);
     process.space.ask_for_purge();
@@ -152,7 +156,7 @@ void release_large(page& home) noexcept {
 bool resize_huge_in_place(page& home, std::size_t bytes) noexcept {
     std::size_t const before = home.block_bytes.get();
     std::size_t const after = usable_for(bytes);
-    if (after > home.mapping_bytes() ||
+    if (after > home.bytes() ||
         (after < before && !os::purge(home.start + after, before - after))) {
         return false;
     }
@@ -163,14 +167,17 @@ bool resize_huge_in_place(page& home, std::size_t bytes) noexcept {
 
 bool resize_large_in_place(page& home, std::size_t bytes) noexcept {
     std::size_t const slices = slices_for(bytes);
-    std::size_t const before = home.memory.slices;
+    std::size_t const before = home.slices;
+    space::run memory = home.memory();
     if (slices > before && (slices * slice_bytes >= huge_bytes_min ||
-                            !process.space.extend(home.memory, slices - before))) {
+                            !process.space.extend(memory, slices - before))) {
         return false;
     }
     if (slices != before) {
+        home.slices = memory.slices;
         bool const entered = pages.resize(home.start, before, slices, &home);
-        process.space.shorten(home.memory, entered ? slices : before);
+        process.space.shorten(memory, entered ? slices : before);
+        home.slices = memory.slices;
         if (!entered) {
             return false;
         }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "base/bits.hpp"
 #include "base/check.hpp"
@@ -60,12 +61,6 @@ void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }
 
-std::size_t bytes_of(page const& of) noexcept { return of.memory.slices * sizing::slice_bytes; }
-
-bool is_full(page const& which) noexcept {
-    return which.local == nullptr && which.capacity.get() == which.reserved;
-}
-
 }  // namespace
 
 void* thread_heap::allocate_class(unsigned size_class) noexcept {
@@ -90,22 +85,24 @@ void* thread_heap::allocate_class_zeroed(unsigned size_class, std::size_t bytes)
 /// Gives the class an allocation list: from its current page, else from the next with free blocks.
 bool thread_heap::refill(unsigned size_class) noexcept {
     TARN_ASSERT(slots_[size_class].head == nullptr);
+    is_in_use_[size_class] = true;
     page* from = slots_[size_class].current;
     if (from != nullptr) {
         end_countdown(*from);
         if (take_list(*from)) {
             return true;
         }
+        set_current(size_class, nullptr);  // while the page is sure to be ours
         if (!try_keep_full(*from) && !leave_full(*from)) {
+            set_current(size_class, from);
             return take_list(*from);  // blocks came back just now
         }
-        slots_[size_class].current = nullptr;
     }
     from = next_page(size_class);
     if (from == nullptr) {
         return false;
     }
-    slots_[size_class].current = from;
+    set_current(size_class, from);
     // A signal handler may fork: the list never has blocks of a page that looks like another's.
     std::atomic_signal_fence(std::memory_order_release);
     bool const taken = take_list(*from);
@@ -115,7 +112,8 @@ bool thread_heap::refill(unsigned size_class) noexcept {
 }
 
 /// Moves the page's free blocks to the allocation list: what the owner freed, else what others
-/// freed, else blocks of untouched memory. False: there are none.
+/// freed, else blocks whose memory was given back, else blocks of untouched memory. False: there
+/// are none.
 bool thread_heap::take_list(page& from) noexcept {
     unsigned const size_class = from.size_class;
     if (static_cast<int>(from.remote.load().count()) > from.outside()) [[unlikely]] {
@@ -124,14 +122,19 @@ bool thread_heap::take_list(page& from) noexcept {
     if (from.local != nullptr) {
         slots_[size_class].head = from.local;
         from.local = nullptr;
-        count_handed(size_class, from.capacity.get() - from.out.get());
-        from.out.set(from.capacity.get());
+        int const listed = from.capacity.get() - from.out.get() - from.unlisted();
+        count_handed(size_class, listed);
+        from.out.set(from.out.get() + listed);
         from.list_zeroed = false;
     } else if (remote_state seen = from.remote.load(); seen.list() != nullptr) {
         do {
             slots_[size_class].head = seen.list();
         } while (!from.remote.try_take(seen));
         count_handed(size_class, static_cast<int>(seen.count()));
+        from.list_zeroed = false;
+    } else if (int const back = from.relist(slots_[size_class].head); back != 0) {
+        from.out.set(from.out.get() + back);
+        count_handed(size_class, back);
         from.list_zeroed = false;
     } else if (from.capacity.get() < from.reserved) {
         make_blocks(from);
@@ -160,6 +163,7 @@ void thread_heap::make_blocks(page& in) noexcept {
         std::clamp(static_cast<std::size_t>(made) * bytes, make_bytes_min, make_bytes_max);
     auto const wanted = static_cast<int>(std::max<std::size_t>(step / bytes, 1));
     int const count = std::min(wanted, in.reserved - made);
+    in.touch(static_cast<std::size_t>(made), static_cast<std::size_t>(count));
     std::byte* const first = in.start + static_cast<std::size_t>(made) * bytes;
     std::byte* at = first;
     for (int i = 1; i < count; ++i) {
@@ -180,7 +184,7 @@ void thread_heap::make_blocks(page& in) noexcept {
 /// it before and came back. False: the page is to leave.
 bool thread_heap::try_keep_full(page& full) noexcept {
     if (is_alone() && full.block_bytes.get() <= reused_when_full_max &&
-        kept_bytes_ < process.options.thread_cache_bytes) {
+        kept_bytes_ < kept_bytes_max()) {
         full.reuse(slots_[full.size_class].head, stray_reuse_budget(full.size_class));
     } else if (full.left_by == self_index && self_index != base::node_index::none) {
         full.rest(rest_frees(full));
@@ -188,14 +192,13 @@ bool thread_heap::try_keep_full(page& full) noexcept {
         return false;
     }
     account(full);
-    slots_[full.size_class].current = nullptr;  // keep() may part with it
     keep(full);
     return true;
 }
 
 /// A full page leaves its owner. False: others freed blocks into it meanwhile.
 bool thread_heap::leave_full(page& full) noexcept {
-    TARN_ASSERT(is_full(full));
+    TARN_ASSERT(full.is_full());
     account(full);
     full.left_by = self_index;
     // From here on other threads may take the page; the word orders what was written before.
@@ -244,7 +247,7 @@ page* thread_heap::wake_full(unsigned size_class) noexcept {
         }
         full->collect_remote();
         if (full->local != nullptr || !leave_full(*full)) {  // a double free may have left nothing
-            return full;  // not to be looked at after it left
+            return full;                                     // not to be looked at after it left
         }
     }
     return nullptr;
@@ -285,7 +288,8 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
         return nullptr;
     }
     std::size_t const bytes = sizing::class_bytes(size_class);
-    fresh->start = memory.base;
+    fresh->lie_in(memory);
+    fresh->purged.set(0);
     fresh->divisor = page::divisor_for(bytes);
     fresh->frees.set(&fresh->local);
     fresh->local = nullptr;
@@ -299,7 +303,6 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     fresh->accounted = 0;
     fresh->countdown.set(0);
     fresh->left_by = base::node_index::none;
-    fresh->memory = memory;
     fresh->remote.reset(hold::held);
     if (!pages.assign(memory.base, slices, fresh)) {
         process.descriptors.deallocate(*fresh);
@@ -313,6 +316,49 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     return fresh;
 }
 
+/// What one thread may hold, where all together may hold so much; a little in any case.
+std::size_t thread_heap::share_of(std::size_t all_threads) noexcept {
+    std::size_t const threads =
+        std::max<std::size_t>(process.active_heaps.load(std::memory_order_relaxed), 1);
+    return std::max(all_threads / threads, all_threads / 64);
+}
+
+/// What the heap may keep from others.
+std::size_t thread_heap::kept_bytes_max() noexcept {
+    return std::min(process.options.thread_cache_bytes, share_of(32 * MiB));
+}
+
+/// The same with the pages that it allocates from.
+std::size_t thread_heap::owned_bytes_max() noexcept {
+    return kept_bytes_max() + share_of(16 * MiB);
+}
+
+void thread_heap::set_current(unsigned size_class, page* next) noexcept {
+    page*& current = slots_[size_class].current;
+    current_bytes_ -= current != nullptr ? current->bytes() : 0;
+    current = next;
+    current_bytes_ += current != nullptr ? current->bytes() : 0;
+}
+
+/// A thread that only frees any more would hold a page of each class it ever used. So, while the
+/// heap owns more than it may, it parts with the pages of classes, in turn, that had no refill
+/// since their last turn.
+void thread_heap::shed() noexcept {
+    constexpr int looks = 8;
+    is_over_ = false;
+    for (int i = 0; i < looks && kept_bytes_ + current_bytes_ > owned_bytes_max(); ++i) {
+        shed_next_ = shed_next_ + 1 < sizing::class_count ? shed_next_ + 1 : 1;
+        page* const last = slots_[shed_next_].current;
+        if (std::exchange(is_in_use_[shed_next_], false) || last == nullptr) {
+            continue;
+        }
+        return_list(shed_next_);
+        set_current(shed_next_, nullptr);
+        dispose(*last);
+        return;
+    }
+}
+
 /// Whether no other thread has a heap. late_heap is nobody's: whoever has one runs beside it.
 bool thread_heap::is_alone() const noexcept {
     return process.active_heaps.load(std::memory_order_relaxed) <= 1 && this != &late_heap;
@@ -324,7 +370,7 @@ base::intrusive_list<page>& thread_heap::list_of(page const& owned) noexcept {
 
 /// Links an owned page, not current, to the heap.
 void thread_heap::link(page& owned) noexcept {
-    std::size_t const bytes = bytes_of(owned);
+    std::size_t const bytes = owned.bytes();
     kept_bytes_ += bytes;
     if (owned.outside() == 0) {
         kept_empty_bytes_ += bytes;
@@ -337,17 +383,18 @@ void thread_heap::link(page& owned) noexcept {
 /// Links it, too. Beyond the cap it, or another of its class, goes to where other threads find it.
 void thread_heap::keep(page& owned) noexcept {
     link(owned);
-    if (!is_alone() && kept_bytes_ > process.options.thread_cache_bytes) {
+    if (!is_alone() && kept_bytes_ > kept_bytes_max()) {
         page* const full = full_[owned.size_class].back();
         page& oldest = full != nullptr ? *full : *kept_[owned.size_class].back();
         drop(oldest);
         dispose(oldest);
+        is_over_ = true;
     }
 }
 
 /// Takes a page out of the kept ones.
 void thread_heap::drop(page& owned) noexcept {
-    std::size_t const bytes = bytes_of(owned);
+    std::size_t const bytes = owned.bytes();
     list_of(owned).remove(owned);
     kept_bytes_ -= bytes;
     if (owned.outside() == 0) {
@@ -359,7 +406,7 @@ void thread_heap::drop(page& owned) noexcept {
 void thread_heap::dispose(page& owned) noexcept {
     end_countdown(owned);
     owned.collect_remote();
-    while (is_full(owned)) {
+    while (owned.is_full()) {
         if (leave_full(owned)) {
             return;
         }
@@ -380,10 +427,11 @@ void thread_heap::page_emptied(page& home) noexcept {
         return;
     }
     auto& kept = kept_[home.size_class];
-    kept_empty_bytes_ += bytes_of(home);  // so that drop() finds it as it is
+    kept_empty_bytes_ += home.bytes();  // so that drop() finds it as it is
     page const* const last = kept.back();
     bool const has_empty = last != &home && last->outside() == 0;
-    if (has_empty || kept_empty_bytes_ > process.options.thread_empty_bytes) {
+    if (has_empty ||
+        kept_empty_bytes_ > std::min(process.options.thread_empty_bytes, kept_bytes_max() / 4)) {
         drop(home);
         release_page(home);
     } else {
@@ -455,6 +503,9 @@ void thread_heap::deallocate_found(page& home, void* ptr, void const* caller) no
         if (many) {
             send_strays_home(size_class);
         }
+        if (is_over_) {
+            shed();
+        }
     }
 }
 
@@ -502,8 +553,7 @@ bool thread_heap::try_adopt_stray(void* ptr) noexcept {
         return false;
     }
     // Rather own the page, within the cap. One that somebody takes meanwhile does no harm.
-    if (home->remote.load().how() != hold::adrift ||
-        kept_bytes_ < process.options.thread_cache_bytes) {
+    if (home->remote.load().how() != hold::adrift || kept_bytes_ < kept_bytes_max()) {
         return false;
     }
     --stray_room_[size_class];
@@ -642,7 +692,7 @@ void thread_heap::leave() noexcept {
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         return_list(size_class);
         if (page* const last = slots_[size_class].current) {
-            slots_[size_class].current = nullptr;
+            set_current(size_class, nullptr);
             dispose(*last);
         }
         for (auto* list : {&kept_[size_class], &full_[size_class]}) {
@@ -653,6 +703,7 @@ void thread_heap::leave() noexcept {
         }
     }
     TARN_ASSERT(kept_bytes_ == 0);
+    TARN_ASSERT(current_bytes_ == 0);
     TARN_ASSERT(kept_empty_bytes_ == 0);
     tell_growth();
 }
@@ -680,7 +731,7 @@ void thread_heap::collect() noexcept {
             end_countdown(*last);
             last->collect_remote();
             if (last->outside() == 0) {
-                slots_[size_class].current = nullptr;
+                set_current(size_class, nullptr);
                 account(*last);
                 release_page(*last);
             }
@@ -688,15 +739,32 @@ void thread_heap::collect() noexcept {
     }
 }
 
+std::size_t thread_heap::trim() noexcept {
+    collect();
+    std::size_t bytes = 0;
+    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+        for (page* own = kept_[size_class].front(); own != nullptr; own = own->list_next) {
+            bytes += own->purge_inside();
+        }
+        if (page* const last = slots_[size_class].current) {
+            bytes += last->purge_inside();
+        }
+    }
+    return bytes;
+}
+
 void thread_heap::forget() noexcept {
     slots_ = {};
     stray_room_ = {};
     kept_ = {};
     full_ = {};
+    current_bytes_ = 0;
     kept_bytes_ = 0;
     kept_empty_bytes_ = 0;
     growth_bytes_ = 0;
     handed_bytes_ = 0;
+    is_in_use_ = {};
+    is_over_ = false;
     in_slow_path = false;
 }
 
@@ -731,6 +799,7 @@ std::size_t thread_heap::listed(unsigned size_class) const noexcept {
 }
 
 void thread_heap::audit() const noexcept {
+    std::size_t current_bytes = 0;
     std::size_t kept_bytes = 0;
     std::size_t kept_empty_bytes = 0;
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
@@ -747,6 +816,7 @@ void thread_heap::audit() const noexcept {
             TARN_CHECK(last->size_class == size_class);
             last->audit();
             TARN_CHECK(own <= last->outside());
+            current_bytes += last->bytes();
         }
         for (auto const* list : {&kept_[size_class], &full_[size_class]}) {
             for (page const* each = list->front(); each != nullptr; each = each->list_next) {
@@ -754,11 +824,12 @@ void thread_heap::audit() const noexcept {
                 TARN_CHECK(each != last);
                 TARN_CHECK(each->counts_down() == (list == &full_[size_class]));
                 each->audit();
-                kept_bytes += bytes_of(*each);
-                kept_empty_bytes += each->outside() == 0 ? bytes_of(*each) : 0;
+                kept_bytes += each->bytes();
+                kept_empty_bytes += each->outside() == 0 ? each->bytes() : 0;
             }
         }
     }
+    TARN_CHECK(current_bytes == current_bytes_);
     TARN_CHECK(kept_bytes == kept_bytes_);
     TARN_CHECK(kept_empty_bytes == kept_empty_bytes_);
 }

@@ -79,6 +79,9 @@ public:
     /// Collects what others freed into this heap's pages and gives empty pages back.
     void collect() noexcept;
 
+    /// As collect(), and gives back the free OS pages inside its pages. Returns the bytes of those.
+    std::size_t trim() noexcept;
+
     /// Forgets its pages without giving anything back: somebody took them over.
     void forget() noexcept;
 
@@ -141,6 +144,11 @@ private:
     void send_strays_home(unsigned size_class) noexcept;
     void send_home(block& stray) noexcept;
     [[nodiscard]] bool is_alone() const noexcept;
+    [[nodiscard]] static std::size_t share_of(std::size_t all_threads) noexcept;
+    [[nodiscard]] static std::size_t kept_bytes_max() noexcept;
+    [[nodiscard]] static std::size_t owned_bytes_max() noexcept;
+    void set_current(unsigned size_class, page* next) noexcept;
+    void shed() noexcept;
     void link(page& owned) noexcept;
     [[nodiscard]] base::intrusive_list<page>& list_of(page const& owned) noexcept;
     [[nodiscard]] page* wake_full(unsigned size_class) noexcept;
@@ -153,10 +161,14 @@ private:
     // count down since they were full (page::countdown).
     std::array<base::intrusive_list<page>, sizing::class_count> kept_{};
     std::array<base::intrusive_list<page>, sizing::class_count> full_{};
+    std::size_t current_bytes_ = 0;     // of all pages in slots_
     std::size_t kept_bytes_ = 0;        // of all pages in kept_ and full_
     std::size_t kept_empty_bytes_ = 0;  // of those without live blocks
     std::int64_t growth_bytes_ = 0;     // not yet told to the process, as its heap_growth
     std::int64_t handed_bytes_ = 0;
+    unsigned shed_next_ = 0;                             // the class that shed() looked at last
+    std::array<bool, sizing::class_count> is_in_use_{};  // had a refill since then
+    bool is_over_ = false;  // keep() has met the cap since shed() was called
 };
 
 /// The heap of the calling thread. Threads that have none yet share one that is empty for ever,
@@ -189,6 +201,18 @@ TARN_COLD void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noex
 /// `ptr` not null, `bytes` > 0. Null: out of memory or misuse, and the block stays as it was.
 [[nodiscard]] void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes,
                                void const* caller) noexcept;
+
+enum class reclaim_scope : std::uint8_t {
+    thread,  // what the calling thread holds
+    process  // and what nobody holds
+};
+
+/// Gives all memory back that no live block needs. Returns the bytes given back. Keeps errno.
+/// Cost: a walk over all pages of the scope.
+std::size_t trim(thread_heap* heap, reclaim_scope scope, void const* caller) noexcept;
+
+/// scavenge() by a thread of the program.
+std::size_t scavenge(thread_heap* heap, void const* caller) noexcept;
 
 /// Bytes that may be used in the block; 0 after a report where `ptr` is no block.
 [[nodiscard]] std::size_t usable_bytes(void const* ptr, void const* caller) noexcept;

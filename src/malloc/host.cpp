@@ -11,6 +11,7 @@
 #include "heap/process.hpp"
 #include "control/options.hpp"
 #include "control/report.hpp"
+#include "control/scavenger.hpp"
 #include "control/statistics.hpp"
 
 // glibc's own free under the name by which it stays reachable when free is replaced.
@@ -68,6 +69,10 @@ void host_thread_entered(void* heap) noexcept {
 }
 
 misuse_verdict host_misuse(misuse const& event) noexcept { return control::handle_misuse(event); }
+
+void host_memory_freed() noexcept { control::note_free_memory(); }
+
+void host_forked() noexcept { control::forget_scavenger(); }
 
 void host_forward_free(void* ptr) noexcept {
     if (&__libc_free != nullptr) {

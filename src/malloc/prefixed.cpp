@@ -14,6 +14,7 @@
 using tarn::impl::heap::this_thread;
 namespace control = tarn::impl::control;
 namespace entry = tarn::impl::entry;
+namespace heap = tarn::impl::heap;
 
 #define TARN_TEXT(x) #x
 #define TARN_VERSION_TEXT(major, minor, patch) \
@@ -84,6 +85,19 @@ int tarn_stats_get(tarn_stats* out) noexcept {
     std::memcpy(out, &full, out->size);
     return 0;
 }
+
+std::size_t tarn_purge(int scope) noexcept {
+    switch (scope) {
+        case TARN_PURGE_THREAD:
+            return heap::trim(this_thread, heap::reclaim_scope::thread, TARN_CALLER);
+        case TARN_PURGE_PROCESS:
+            return heap::trim(this_thread, heap::reclaim_scope::process, TARN_CALLER);
+        default:
+            return 0;
+    }
+}
+
+std::size_t tarn_scavenge() noexcept { return heap::scavenge(this_thread, TARN_CALLER); }
 
 void tarn_stats_print(int fd) noexcept {
     tarn::impl::base::text_buffer<control::statistics_text_bytes> text;

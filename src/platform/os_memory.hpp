@@ -21,6 +21,8 @@ struct placement {
     std::uintptr_t ceiling = 0;
 };
 
+inline constexpr std::size_t os_page_bytes_min = 4 * KiB;
+
 /// What a huge page holds where OS pages have 4 KiB; elsewhere there are none for us.
 inline constexpr std::size_t huge_page_bytes = 2 * MiB;
 
@@ -66,6 +68,7 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where) {
 ///   initial_environment  environ as the kernel passed it, before libc is ready; may be null
 ///   is_secure            the process runs with rights its caller lacks (set-user-id and the like)
 ///   resident_bytes       0 when the system does not tell (no /proc)
+///   wait_for             as wait, for so many milliseconds at most
 ///   write_all            best effort, async-signal-safe, retries short writes
 // clang-format off
 template <class P>
@@ -82,6 +85,7 @@ concept os_process = requires(std::atomic<std::uint32_t>& word, std::uint32_t ex
     { P::process_id() } noexcept -> std::same_as<std::uint32_t>;
     { P::write_all(fd, text, bytes) } noexcept;
     { P::wait(word, expected) } noexcept;
+    { P::wait_for(word, expected, expected) } noexcept;
     { P::wake_one(word) } noexcept;
 };
 

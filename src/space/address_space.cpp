@@ -108,6 +108,7 @@ address_space::claim address_space::claim_locked(std::size_t index, slice_range 
                       .zeroed = in.clean.contains_all(range)};
     used_slices_ += range.count;
     dirty_free_slices_ -= range.count - in.clean.count(range);
+    peak_slices_ = std::max(peak_slices_, used_slices_ + dirty_free_slices_);
     in.free.remove(range);
     in.clean.remove(range);
     in.ageing.remove(range);
@@ -313,14 +314,21 @@ bool address_space::add_arena(std::size_t slices, std::size_t alignment) noexcep
     return added;
 }
 
-void address_space::purge_due() noexcept {
+std::size_t address_space::purge_due() noexcept {
     std::uint64_t const now = os::monotonic_ms();
     std::uint64_t due = next_pass_ms_.load(std::memory_order_relaxed);
     // relaxed: one thread wins the pass; the lock orders everything the pass touches.
-    if (now >= due && next_pass_ms_.compare_exchange_strong(due, now + options_.purge_delay_ms,
-                                                            std::memory_order_relaxed)) {
-        purge(purge_scope::aged);
+    if (now < due || !has_dirty() ||
+        !next_pass_ms_.compare_exchange_strong(due, now + options_.purge_delay_ms,
+                                               std::memory_order_relaxed)) {
+        return 0;
     }
+    return purge(purge_scope::aged);
+}
+
+bool address_space::has_dirty() noexcept {
+    base::lock_guard const guard{mutex_};
+    return dirty_free_slices_ * slice_bytes > keep_bytes_.load(std::memory_order_relaxed);
 }
 
 void address_space::release_idle_arenas() noexcept {
@@ -417,6 +425,15 @@ std::size_t address_space::purge_arena(std::size_t index, purge_scope scope) noe
     return bytes;
 }
 
+/// The first slice from `from` that is free and dirty; the end where there is none.
+std::size_t address_space::next_dirty(arena const& in, std::size_t from) noexcept {
+    std::size_t at = in.free.next_present(from, in.slices);
+    while (at < in.slices && in.clean.next_absent(at, at + 1) != at) {
+        at = in.free.next_present(in.clean.next_absent(at, in.slices), in.slices);
+    }
+    return at;
+}
+
 space_counts address_space::counts() noexcept {
     space_counts result;
     base::lock_guard const guard{mutex_};
@@ -428,7 +445,14 @@ space_counts address_space::counts() noexcept {
         result.reserved_bytes += in.slices * slice_bytes + in.metadata_bytes;
         result.committed_bytes += (in.slices - untouched) * slice_bytes;
         result.metadata_bytes += in.metadata_bytes;
+        for (std::size_t first = next_dirty(in, 0); first < in.slices;) {
+            ++result.free_dirty_runs;
+            std::size_t const end = std::min(in.free.next_absent(first, in.slices),
+                                             in.clean.next_present(first, in.slices));
+            first = next_dirty(in, end);
+        }
     }
+    result.peak_bytes = peak_slices_ * slice_bytes;
     result.used_bytes = used_slices_ * slice_bytes;
     result.free_dirty_bytes = dirty_free_slices_ * slice_bytes;
     result.purged_bytes = purged_bytes_.load(std::memory_order_relaxed);

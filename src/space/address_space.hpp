@@ -48,6 +48,8 @@ struct space_counts {
     std::size_t committed_bytes = 0;  // without what is purged
     std::size_t metadata_bytes = 0;
     std::size_t free_dirty_bytes = 0;  // free and not given back
+    std::size_t free_dirty_runs = 0;   // in so many stretches
+    std::size_t peak_bytes = 0;        // highest used_bytes + free_dirty_bytes
     std::size_t used_bytes = 0;        // in runs
     std::uint64_t purged_bytes = 0;    // in total
     std::size_t arenas = 0;
@@ -78,16 +80,28 @@ public:
     void return_run(run const& owned) noexcept;
 
     /// Purges what has been free for a purge delay; a look at the clock when nothing is due.
-    void purge_due() noexcept;
+    /// Returns the bytes given back.
+    std::size_t purge_due() noexcept;
+
+    /// Whether there is free memory that a later pass will give back.
+    [[nodiscard]] bool has_dirty() noexcept;
+
+    /// So much free memory is not purged by age. ~0: none is.
+    void set_keep_bytes(std::size_t bytes) noexcept {
+        keep_bytes_.store(bytes, std::memory_order_relaxed);
+    }
 
     /// Asks for a purge_due() at the next purge_if_asked(): memory has come or gone.
     void ask_for_purge() noexcept { purge_asked_.store(true, std::memory_order_relaxed); }
 
-    void purge_if_asked() noexcept {
-        if (purge_asked_.load(std::memory_order_relaxed)) {
-            purge_asked_.store(false, std::memory_order_relaxed);
-            purge_due();
+    /// True: it was asked for, and looked at.
+    bool purge_if_asked() noexcept {
+        if (!purge_asked_.load(std::memory_order_relaxed)) {
+            return false;
         }
+        purge_asked_.store(false, std::memory_order_relaxed);
+        purge_due();
+        return true;
     }
 
     /// Purges every free slice now. Returns the bytes given back.
@@ -158,6 +172,7 @@ private:
     std::size_t take_for_purge_locked(arena& in, purge_scope scope, std::size_t& word,
                                       slice_range* ranges) noexcept TARN_REQUIRES(mutex_);
 
+    static std::size_t next_dirty(arena const& in, std::size_t from) noexcept;
     static slice_range find_fit(arena& in, std::size_t slices, std::size_t alignment) noexcept;
     static slice_range range_of(arena const& in, std::byte const* base,
                                 std::size_t slices) noexcept;
@@ -170,6 +185,8 @@ private:
     std::size_t arena_count_ TARN_GUARDED_BY(mutex_) = 0;
     std::size_t used_slices_ TARN_GUARDED_BY(mutex_) = 0;
     std::size_t dirty_free_slices_ TARN_GUARDED_BY(mutex_) = 0;
+    std::size_t peak_slices_ TARN_GUARDED_BY(mutex_) = 0;
+    std::atomic<std::size_t> keep_bytes_{0};
     std::atomic<std::uint64_t> next_pass_ms_{0};
     std::atomic<std::uint64_t> purged_bytes_{0};
     std::atomic<bool> purge_asked_{false};

@@ -83,6 +83,11 @@ struct fake_os {
         linux_os::wait(word, expected);
     }
 
+    static void wait_for(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                         std::uint32_t most_ms) noexcept {
+        linux_os::wait_for(word, expected, most_ms);
+    }
+
     static void wake_one(std::atomic<std::uint32_t>& word) noexcept { linux_os::wake_one(word); }
 };
 

@@ -417,6 +417,13 @@ void linux_os::wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) no
     ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
 }
 
+void linux_os::wait_for(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                        std::uint32_t most_ms) noexcept {
+    timespec const most{.tv_sec = most_ms / 1000,
+                        .tv_nsec = static_cast<long>(most_ms % 1000) * 1'000'000};
+    ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, &most, nullptr, 0);
+}
+
 void linux_os::wake_one(std::atomic<std::uint32_t>& word) noexcept {
     ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }

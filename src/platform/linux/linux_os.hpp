@@ -45,6 +45,8 @@ struct linux_os {
     static int open_append(char const* path) noexcept;
     static void close_file(int fd) noexcept;
     static void wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept;
+    static void wait_for(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                         std::uint32_t most_ms) noexcept;
     static void wake_one(std::atomic<std::uint32_t>& word) noexcept;
 };
 

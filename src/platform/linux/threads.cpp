@@ -1,6 +1,12 @@
 #include "platform/threads.hpp"
 
 #include <pthread.h>
+#include <sys/prctl.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "base/units.hpp"
 
 namespace tarn::impl::platform {
 
@@ -9,7 +15,50 @@ namespace {
 constinit pthread_key_t exit_key = 0;
 constinit bool exit_key_made = false;  // before any thread arms it
 
+struct background {
+    void (*run)() noexcept;
+    char const* name;
+};
+
+void* run_background(void* argument) {
+    background const what = *static_cast<background*>(argument);
+    ::prctl(PR_SET_NAME, what.name);
+    what.run();
+    return nullptr;
+}
+
+bool create_detached(background& what, std::size_t stack_bytes) noexcept {
+    pthread_attr_t attributes;
+    if (::pthread_attr_init(&attributes) != 0) {
+        return false;
+    }
+    ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    if (stack_bytes != 0) {
+        ::pthread_attr_setstacksize(&attributes, stack_bytes);
+    }
+    pthread_t created{};
+    bool const done = ::pthread_create(&created, &attributes, &run_background, &what) == 0;
+    ::pthread_attr_destroy(&attributes);
+    return done;
+}
+
 }  // namespace
+
+bool start_background_thread(void (*run)() noexcept, char const* name) noexcept {
+    static constinit background what{};  // outlives the call
+    int const kept = errno;
+    what = {.run = run, .name = name};
+    sigset_t all;
+    sigset_t before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    constexpr std::size_t stack_bytes = 128 * KiB;
+    // The system's default where static TLS alone is larger than that.
+    bool const started = create_detached(what, stack_bytes) || create_detached(what, 0);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    errno = kept;
+    return started;
+}
 
 bool install_thread_exit_hook(void (*hook)(void* value)) noexcept {
     exit_key_made = exit_key_made || ::pthread_key_create(&exit_key, hook) == 0;

@@ -98,6 +98,7 @@ TEST(statistics, tell_who_holds_free_memory) {
         for (int i = 0; i < 100; ++i) {
             blocks.push_back(tarn_malloc(1000));
         }
+        tarn_free(tarn_malloc(1000));
         statistics const now = collect_statistics();
         EXPECT_GT(now.held_by_threads_bytes, 0U);
         for (std::size_t i = 0; i < 50; ++i) {  // every other one, so that no page empties

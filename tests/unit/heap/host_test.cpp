@@ -57,6 +57,10 @@ void host_thread_entered(void* heap) noexcept {
     static_cast<void>(platform::arm_thread_exit(heap));
 }
 
+void host_memory_freed() noexcept {}
+
+void host_forked() noexcept {}
+
 void host_forward_free(void* ptr) noexcept { test::host().forwarded.push_back(ptr); }
 
 }  // namespace tarn::impl::heap

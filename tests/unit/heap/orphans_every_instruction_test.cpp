@@ -97,10 +97,10 @@ std::uint64_t hash_of_everything() {
                 hash = mix_bytes(hash, at, sizeof(block));
             }
         }
-        if (each.memory.base != nullptr) {
-            for (std::size_t slice = 0; slice < each.memory.slices; ++slice) {
-                hash = mix(hash, base::address_of(
-                                     pages.find(each.memory.base + slice * sizing::slice_bytes)));
+        if (each.start != nullptr) {
+            for (std::size_t slice = 0; slice < each.slices; ++slice) {
+                hash = mix(hash,
+                           base::address_of(pages.find(each.start + slice * sizing::slice_bytes)));
             }
         }
     });

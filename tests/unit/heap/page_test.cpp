@@ -5,7 +5,15 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <set>
+#include <utility>
+#include <vector>
 
+#include "base/bits.hpp"
+#include "platform/os.hpp"
 #include "sizing/size_class.hpp"
 #include "heap/process.hpp"
 #include "heap_fixture.hpp"
@@ -181,6 +189,121 @@ TEST_F(page_lists, refuse_more_blocks_than_were_outside) {
     heap->deallocate(kept);
 }
 
+/// A page full of live blocks of one size, that no heap looks at meanwhile.
+class purged_page : public page_lists {
+protected:
+    void SetUp() override {
+        page_lists::SetUp();
+        heap_ = std::make_unique<scoped_heap>();
+    }
+
+    void TearDown() override {
+        heap_.reset();
+        page_lists::TearDown();
+    }
+
+    void fill(std::size_t bytes) {
+        bytes_ = sizing::class_bytes(sizing::class_of(bytes));
+        blocks_.push_back((*heap_)->allocate(bytes));
+        home_ = &home_of(blocks_[0]);
+        while (static_cast<int>(blocks_.size()) < home_->reserved) {
+            blocks_.push_back((*heap_)->allocate(bytes));
+        }
+        home_->end_countdown();
+        std::sort(blocks_.begin(), blocks_.end());
+        for (std::size_t i = 0; i < blocks_.size(); ++i) {
+            std::memset(blocks_[i], static_cast<int>(i % 251) + 1, bytes_);
+        }
+    }
+
+    void expect_live_as_they_were() {
+        for (std::size_t i = 0; i < blocks_.size(); ++i) {
+            auto const* const bytes = static_cast<unsigned char const*>(blocks_[i]);
+            if (live_[i]) {
+                EXPECT_EQ(bytes[0], i % 251 + 1);
+                EXPECT_EQ(bytes[bytes_ - 1], i % 251 + 1);
+            }
+        }
+    }
+
+    /// OS pages that hold a part of a live block.
+    std::set<std::uintptr_t> os_pages_in_use() {
+        std::set<std::uintptr_t> used;
+        std::size_t const os_page = platform::os::page_bytes();
+        for (std::size_t i = 0; i < blocks_.size(); ++i) {
+            for (std::uintptr_t at = base::address_of(blocks_[i]);
+                 live_[i] && at < base::address_of(blocks_[i]) + bytes_; ++at) {
+                used.insert(at / os_page);
+            }
+        }
+        return used;
+    }
+
+    void check(std::size_t bytes, std::uint64_t seed) {
+        fill(bytes);
+        live_.assign(blocks_.size(), true);
+        std::mt19937_64 random{seed};
+        for (std::size_t i = 0; i < blocks_.size(); ++i) {
+            if (random() % 8 != 0) {
+                live_[i] = false;
+                (*heap_)->deallocate(blocks_[i]);
+            }
+        }
+        if (std::find(live_.begin(), live_.end(), true) == live_.end()) {
+            return;  // the page is gone
+        }
+        std::size_t const os_page = platform::os::page_bytes();
+        std::size_t const in_use = os_pages_in_use().size();
+        std::size_t const touched = base::divide_up(blocks_.size() * bytes_, os_page);
+        EXPECT_EQ(home_->purge_inside(), (touched - in_use) * os_page) << bytes;
+        home_->audit();
+        expect_live_as_they_were();
+        EXPECT_EQ(home_->purge_inside(), 0U) << "twice";
+        // All come back, each once, some from the list and the others by and by.
+        std::set<void*> back;
+        for (block* each = home_->local; each != nullptr; each = each->next) {
+            EXPECT_TRUE(back.insert(each).second);
+        }
+        home_->out.set(home_->capacity.get() - home_->unlisted());
+        home_->local = nullptr;
+        block* list = nullptr;
+        while (int const count = home_->relist(list)) {
+            EXPECT_EQ(length(list), static_cast<std::size_t>(count));
+            home_->out.set(home_->out.get() + count);
+            home_->audit();
+            for (block* each = std::exchange(list, nullptr); each != nullptr; each = each->next) {
+                EXPECT_TRUE(back.insert(each).second);
+            }
+        }
+        expect_live_as_they_were();
+        EXPECT_TRUE(home_->is_full());
+        for (std::size_t i = 0; i < blocks_.size(); ++i) {
+            EXPECT_NE(live_[i], back.contains(blocks_[i])) << i;
+        }
+        for (void* const block : blocks_) {
+            (*heap_)->deallocate(block);
+        }
+    }
+
+    std::unique_ptr<scoped_heap> heap_;
+    page* home_ = nullptr;
+    std::size_t bytes_ = 0;
+    std::vector<void*> blocks_;
+    std::vector<bool> live_;
+};
+
+TEST_F(purged_page, keeps_the_os_pages_of_live_blocks_alone_16) { check(16, 1); }
+
+TEST_F(purged_page, keeps_the_os_pages_of_live_blocks_alone_48) { check(48, 2); }
+
+TEST_F(purged_page, keeps_the_os_pages_of_live_blocks_alone_1280) { check(1280, 3); }
+
+TEST_F(purged_page, keeps_the_os_pages_of_live_blocks_alone_4096) { check(4096, 4); }
+
+TEST_F(purged_page, keeps_the_os_pages_of_live_blocks_alone_5120) { check(5120, 5); }
+
+TEST_F(purged_page, keeps_the_os_pages_of_live_blocks_alone_8192) { check(8192, 6); }
+
 using page_audit = page_lists;
 
 TEST_F(page_audit, names_what_broke) {
@@ -196,7 +319,7 @@ TEST_F(page_audit, names_what_broke) {
             home.out.set(home.out.get() + 1);
             home.audit();
         },
-        "length == capacity");
+        "length . unlisted.. == capacity");
     EXPECT_DEATH(
         {
             home.out.set(-1);
@@ -214,7 +337,7 @@ TEST_F(page_audit, names_what_broke) {
             home.local->next = home.local;
             home.audit();
         },
-        "length == capacity");
+        "length . unlisted.. == capacity");
     EXPECT_DEATH(
         {
             home.local->next = reinterpret_cast<block*>(static_cast<std::byte*>(blocks[2]) + 16);

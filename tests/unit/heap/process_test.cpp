@@ -191,6 +191,36 @@ TEST_F(bins, give_empty_pages_back_in_a_sweep_and_keep_the_others) {
     free_all(*other, kept);
 }
 
+TEST_F(bins, lose_the_os_pages_inside_when_memory_is_reclaimed) {
+    scoped_heap heap;
+    std::vector<void*> kept;
+    {
+        scoped_heap gone;
+        std::vector<void*> blocks = allocate(*gone, 1024, 640);
+        std::set<page*> homes;
+        for (void* const block : blocks) {
+            if (homes.insert(&home_of(block)).second) {
+                kept.push_back(block);
+            } else {
+                gone->deallocate(block);
+            }
+        }
+    }
+    std::uint64_t const before = process.purged_inside_bytes.load();
+    std::size_t const bytes = reclaim(*heap);
+    EXPECT_GE(bytes, 640 * 1024 / 2U);
+    EXPECT_GT(process.purged_inside_bytes.load(), before);
+    for (void* const block : kept) {
+        home_of(block).audit();
+    }
+    EXPECT_EQ(reclaim(*heap), 0U) << "twice";
+    std::size_t const slices = used_slices();
+    std::vector<void*> again = allocate(*heap, 1024, 640 - kept.size());
+    EXPECT_EQ(used_slices(), slices);
+    free_all(*heap, again);
+    free_all(*heap, kept);
+}
+
 TEST_F(bins, without_the_hint_are_left_alone) {
     std::vector<void*> kept = fill_bin(2);
     scoped_heap other;
@@ -437,7 +467,7 @@ TEST_F(process_state, leaves_what_it_only_reserves_out_of_core_dumps) {
     std::string const used = tarn::test::mapping_flags(block);
     EXPECT_EQ(used.find(" dd"), std::string::npos) << used;
     page const& home = home_of(block);
-    std::byte* const far = home.memory.base + 512 * MiB;  // in the same arena, not yet committed
+    std::byte* const far = home.start + 512 * MiB;  // in the same arena, not yet committed
     std::string const reserved = tarn::test::mapping_flags(far);
     EXPECT_NE(reserved.find(" dd"), std::string::npos) << reserved;
     heap->deallocate(block);

@@ -556,6 +556,42 @@ TEST_F(thread_heaps, collect_what_others_emptied) {
     EXPECT_EQ(used_slices(), 0U);
 }
 
+TEST_F(thread_heaps, trim_gives_os_pages_inside_their_pages_back) {
+    scoped_heap other;
+    scoped_heap heap;
+    std::vector<void*> blocks = allocate(*heap, 512, 1000);
+    std::vector<void*> kept;
+    std::set<page*> homes;
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        if (homes.insert(&home_of(blocks[i])).second) {
+            std::memset(blocks[i], 0x77, 512);
+            kept.push_back(blocks[i]);
+        } else {
+            heap->deallocate(blocks[i]);
+        }
+    }
+    std::uint64_t const outside = measure_outside().blocks;
+    EXPECT_GT(heap->trim(), 1000 * 512 * 3 / 4U);
+    heap->audit();
+    EXPECT_EQ(measure_outside().blocks, kept.size());
+    EXPECT_GE(outside, kept.size());
+    EXPECT_EQ(heap->trim(), 0U);
+    for (void* const block : kept) {
+        auto const* const bytes = static_cast<unsigned char const*>(block);
+        EXPECT_TRUE(std::all_of(bytes, bytes + 512, [](unsigned char b) { return b == 0x77; }));
+    }
+    // All of it serves again before new memory is taken.
+    std::size_t const slices = used_slices();
+    std::vector<void*> again = allocate(*heap, 512, 1000 - kept.size());
+    EXPECT_EQ(used_slices(), slices);
+    std::set<void*> distinct{again.begin(), again.end()};
+    distinct.insert(kept.begin(), kept.end());
+    EXPECT_EQ(distinct.size(), 1000U);
+    heap->audit();
+    free_all(*heap, again);
+    free_all(*heap, kept);
+}
+
 TEST_F(thread_heaps, collect_puts_the_lists_they_allocate_from_back) {
     scoped_heap heap;
     void* const kept = heap->allocate(16);
