@@ -98,7 +98,8 @@ TARN_API int tarn_stats_get(tarn_stats* out) TARN_NOEXCEPT;
 
 /** What tarn_purge() looks at. */
 enum tarn_purge_scope {
-    TARN_PURGE_THREAD = 0, /**< free blocks of the calling thread: handed to others, or given back */
+    TARN_PURGE_THREAD =
+        0, /**< free blocks of the calling thread: handed to others, or given back */
     TARN_PURGE_PROCESS = 1 /**< also all that no thread holds: partly used pages, free runs */
 };
 

@@ -22,7 +22,8 @@ struct fork_hooks {
 
 bool install_fork_hooks(fork_hooks hooks) noexcept;
 
-/// Starts a detached thread that runs `run` with all signals blocked and a small stack. `name`: at most 15 characters. Allocates by malloc. Keeps errno.
+/// Starts a detached thread that runs `run` with all signals blocked and a small stack. `name`: at
+/// most 15 characters. Allocates by malloc. Keeps errno.
 bool start_background_thread(void (*run)() noexcept, char const* name) noexcept;
 
 }  // namespace tarn::impl::platform
