@@ -16,74 +16,119 @@ using platform::os;
 namespace {
 
 constinit std::atomic<std::uint32_t> phase{0};  // a scavenger_phase
+constinit std::atomic<std::uint32_t> bell{0};   // rung when the program's last thread leaves
 
-constexpr std::uint32_t delay_least_ms = 10;  // also where the system refuses to take it
+constexpr std::uint32_t delay_least_ms = 10;
+constexpr int futile_most = 4;  // passes in a row that give nothing back: the system refuses to
 
 constexpr auto word(scavenger_phase of) noexcept { return static_cast<std::uint32_t>(of); }
 
+/// Whether the thread is to be there for a program with so many threads, as far as they allocate.
+/// With none left it may not be, or the process would never end.
 bool is_wanted() noexcept {
+    std::uint32_t const threads = process.active_heaps.load(std::memory_order_relaxed);
     switch (current_options().scavenger) {
         case scavenger_choice::on:
-            return true;
+            return threads > 0;
         case scavenger_choice::off:
             return false;
         case scavenger_choice::automatic:
             break;
     }
-    return process.active_heaps.load(std::memory_order_relaxed) > 1;
+    return threads > 1;
 }
 
-/// Sleeps until somebody has freed again. False: the thread is to end, since the program has only
-/// one of its own left.
+bool try_become(scavenger_phase from, scavenger_phase to) noexcept {
+    std::uint32_t seen = word(from);
+    return phase.compare_exchange_strong(seen, word(to), std::memory_order_seq_cst);
+}
+
+/// Nothing is left to do. Sleeps until somebody has freed again. False: the thread is to end.
 bool sleep_until_needed() noexcept {
-    scavenger_phase const next = is_wanted() ? scavenger_phase::asleep : scavenger_phase::absent;
-    // seq_cst with the exchange in note_free_memory(): whoever frees after the look below finds
-    // this value, or what it freed is found.
-    phase.store(word(next), std::memory_order_seq_cst);
-    if (next == scavenger_phase::absent) {
-        return false;
+    bool const stays = is_wanted();
+    phase.store(word(stays ? scavenger_phase::asleep : scavenger_phase::absent),
+                std::memory_order_relaxed);
+    // Pairs with the fence in note_free_memory(): whoever frees after the look below finds the
+    // phase that was just stored, or what it freed is found here.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (!stays) {
+        return heap::has_memory_to_scavenge() && is_wanted() &&
+               try_become(scavenger_phase::absent, scavenger_phase::awake);
     }
-    while (!heap::has_memory_to_scavenge() &&
-           phase.load(std::memory_order_acquire) == word(scavenger_phase::asleep)) {
+    if (heap::has_memory_to_scavenge() &&
+        try_become(scavenger_phase::asleep, scavenger_phase::awake)) {
+        return true;
+    }
+    while (phase.load(std::memory_order_acquire) == word(scavenger_phase::asleep)) {
         os::wait(phase, word(scavenger_phase::asleep));
     }
-    phase.store(word(scavenger_phase::awake), std::memory_order_relaxed);
     return true;
 }
 
-void run() noexcept {
-    constinit static std::atomic<std::uint32_t> never{0};
-    for (;;) {
-        os::wait_for(never, 0, std::max(process.options.space.purge_delay_ms, delay_least_ms));
-        static_cast<void>(heap::scavenge());
-        if (!heap::has_memory_to_scavenge() && !sleep_until_needed()) {
-            return;
-        }
+/// As that, where the system takes nothing: what is there to give back is no reason to wake.
+void sleep_until_told() noexcept {
+    phase.store(word(scavenger_phase::asleep), std::memory_order_relaxed);
+    while (phase.load(std::memory_order_acquire) == word(scavenger_phase::asleep)) {
+        os::wait(phase, word(scavenger_phase::asleep));
     }
 }
 
-void start() noexcept {
-    if (!platform::start_background_thread(&run, "tarn-scavenger")) {
-        phase.store(word(scavenger_phase::refused), std::memory_order_relaxed);
+void run() noexcept {
+    int futile = 0;
+    for (;;) {
+        std::uint32_t const heard = bell.load(std::memory_order_acquire);
+        if (process.active_heaps.load(std::memory_order_relaxed) == 0) {
+            phase.store(word(scavenger_phase::absent), std::memory_order_relaxed);
+            return;
+        }
+        os::wait_for(bell, heard, std::max(process.options.space.purge_delay_ms, delay_least_ms));
+        futile = heap::scavenge() == 0 ? futile + 1 : 0;
+        if (!heap::has_memory_to_scavenge()) {
+            futile = 0;
+            if (!sleep_until_needed()) {
+                return;
+            }
+        } else if (futile >= futile_most) {
+            futile = 0;
+            sleep_until_told();
+        }
     }
 }
 
 }  // namespace
 
-void note_free_memory() noexcept {
-    std::uint32_t seen = phase.load(std::memory_order_relaxed);
-    if (seen == word(scavenger_phase::awake) || seen == word(scavenger_phase::refused) ||
-        (seen == word(scavenger_phase::absent) && !is_wanted())) {
-        return;
+bool note_free_memory(may_start start) noexcept {
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // see sleep_until_needed()
+    switch (scavenger()) {
+        case scavenger_phase::awake:
+        case scavenger_phase::refused:
+            return true;
+        case scavenger_phase::asleep:
+            if (try_become(scavenger_phase::asleep, scavenger_phase::awake)) {
+                os::wake_one(phase);
+            }
+            return true;
+        case scavenger_phase::absent:
+            break;
     }
-    // One wins; its successors see `awake`.
-    if (phase.compare_exchange_strong(seen, word(scavenger_phase::awake),
-                                      std::memory_order_seq_cst)) {
-        if (seen == word(scavenger_phase::absent)) {
-            start();
-        } else {
-            os::wake_one(phase);
-        }
+    if (!is_wanted()) {
+        return true;
+    }
+    if (start == may_start::no) {
+        return false;
+    }
+    if (try_become(scavenger_phase::absent, scavenger_phase::awake) &&
+        !platform::start_background_thread(&run, "tarn-scavenger")) {
+        phase.store(word(scavenger_phase::refused), std::memory_order_relaxed);
+    }
+    return true;
+}
+
+void note_thread_left() noexcept {
+    static_cast<void>(note_free_memory(may_start::no));
+    if (process.active_heaps.load(std::memory_order_relaxed) == 0) {
+        bell.fetch_add(1, std::memory_order_release);
+        os::wake_one(bell);
     }
 }
 

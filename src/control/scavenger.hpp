@@ -1,7 +1,9 @@
 // control/scavenger.hpp - gives free memory back while the program idles.
 //
-// Threads    note_free_memory(): any, outside of slow paths, since it may start a thread, which
-//            allocates. forget_scavenger(): the child of a fork, before it has threads.
+// Threads    note_free_memory(): any. It starts the thread only for a caller that may: not inside
+//            a slow path, since pthread_create allocates, and not in free, since libc frees under
+//            locks that pthread_create takes. forget_scavenger(): the child of a fork, before it
+//            has threads.
 // Always     The background thread exists at the earliest when the program has a second thread of
 //            its own (option scavenger=auto), so that a program with one keeps libc's shortcuts
 //            for such and may unshare(); scavenger=on starts it at once, off never. It begins with
@@ -21,8 +23,15 @@ namespace tarn::impl::control {
 
 enum class scavenger_phase : std::uint32_t { absent, asleep, awake, refused };
 
-/// Memory became free that will be worth returning: starts the thread, or wakes it.
-void note_free_memory() noexcept;
+enum class may_start : std::uint8_t { no, yes };
+
+/// Memory became free that will be worth returning: wakes the thread, or starts it. False: it is
+/// wanted, and the caller may not start it.
+bool note_free_memory(may_start start) noexcept;
+
+/// A thread of the program has left, and what it held is free. The last one takes the scavenger
+/// with it: a process whose main thread has left ends with its last thread.
+void note_thread_left() noexcept;
 
 void forget_scavenger() noexcept;
 

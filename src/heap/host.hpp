@@ -51,9 +51,12 @@ misuse_verdict host_misuse(misuse const& event) noexcept;
 /// Arms the exit hook of the calling thread, which will call leave_thread(heap). May allocate.
 void host_thread_entered(void* heap) noexcept;
 
-/// Memory has come or gone, so that a later pass may give some back. Outside of slow paths: may
-/// allocate.
-void host_memory_freed() noexcept;
+/// Memory has come or gone, so that a later pass may give some back. `allocating`: at the end of an
+/// allocation by an ordinary heap, where more may be allocated. False: to be asked again there.
+bool host_memory_freed(bool allocating) noexcept;
+
+/// A thread's heap has given all it held away.
+void host_thread_left() noexcept;
 
 /// The child of a fork has one thread.
 void host_forked() noexcept;

@@ -14,11 +14,15 @@ namespace tarn::impl::heap {
 
 namespace {
 
+enum class ends_in : std::uint8_t { allocation, other };
+
 /// Marks that the calling thread is inside its heap. A signal handler that allocates there would
 /// find lists half changed: it is named instead.
 class slow_path {
 public:
-    slow_path(thread_heap& heap, char const* operation, void const* caller) noexcept : heap_{heap} {
+    slow_path(thread_heap& heap, char const* operation, void const* caller,
+              ends_in ending = ends_in::other) noexcept
+        : heap_{heap}, may_allocate_{ending == ends_in::allocation && &heap != &late_heap} {
         if (heap.in_slow_path) [[unlikely]] {
             host_misuse({.kind = misuse_kind::reentry, .operation = operation, .caller = caller});
         }
@@ -31,8 +35,8 @@ public:
     ~slow_path() {
         heap_.in_slow_path = false;
         // Not sooner: whoever wraps clock_gettime or madvise may allocate there.
-        if (process.space.purge_if_asked()) {
-            host_memory_freed();
+        if (process.space.purge_if_asked() && !host_memory_freed(may_allocate_)) {
+            process.space.ask_for_purge();
         }
     }
 
@@ -41,6 +45,7 @@ public:
 
 private:
     thread_heap& heap_;
+    bool may_allocate_;
 };
 
 /// free keeps errno, whatever the system calls under it do.
@@ -138,7 +143,7 @@ void free_block(thread_heap& heap, void* ptr, char const* operation, void const*
 }
 
 void* allocate_any(thread_heap& heap, std::size_t bytes, void const* caller) noexcept {
-    slow_path const inside{heap, "malloc", caller};
+    slow_path const inside{heap, "malloc", caller, ends_in::allocation};
     if (bytes > sizing::small_max) {
         return allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum}).start;
     }
@@ -230,7 +235,7 @@ void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) 
     }
     return with_errno([&] {
         return with_heap(heap, [bytes, caller](thread_heap& own) -> void* {
-            slow_path const inside{own, "calloc", caller};
+            slow_path const inside{own, "calloc", caller, ends_in::allocation};
             if (bytes <= sizing::small_max) {
                 return own.allocate_class_zeroed(sizing::class_of(bytes), bytes);
             }
@@ -254,7 +259,7 @@ void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignme
     }
     return with_errno([&] {
         return with_heap(heap, [bytes, alignment, caller](thread_heap& own) -> void* {
-            slow_path const inside{own, "memalign", caller};
+            slow_path const inside{own, "memalign", caller, ends_in::allocation};
             unsigned const size_class =
                 alignment <= sizing::slice_bytes && bytes <= sizing::small_max
                     ? sizing::class_of_aligned(bytes, alignment)

@@ -1,5 +1,6 @@
 #include "heap/page.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 
@@ -40,11 +41,23 @@ bool page::is_unlisted(std::size_t index) const noexcept {
 }
 
 int page::count_unlisted() const noexcept {
-    int count = 0;
-    for (std::size_t index = 0; index < static_cast<std::size_t>(capacity.get()); ++index) {
-        count += is_unlisted(index) ? 1 : 0;
+    std::size_t const os_page = os::page_bytes();
+    std::size_t const bytes = block_bytes.get();
+    auto const made = static_cast<std::size_t>(capacity.get());
+    std::size_t count = 0;
+    std::size_t counted_to = 0;  // a block may reach from one stretch into the next
+    for (std::uint64_t left = purged.get(); left != 0;) {
+        auto const first = static_cast<std::size_t>(std::countr_zero(left));
+        std::size_t const end = first + static_cast<std::size_t>(std::countr_one(left >> first));
+        std::size_t const from = std::max(first * os_page / bytes, counted_to);
+        std::size_t const to = std::min(base::divide_up(end * os_page, bytes), made);
+        if (to > from) {
+            count += to - from;
+            counted_to = to;
+        }
+        left &= ~bit_range(first, end);
     }
-    return count;
+    return static_cast<int>(count);
 }
 
 void page::touch(std::size_t first_index, std::size_t count) noexcept {

@@ -109,6 +109,7 @@ void leave_thread(thread_heap& heap) noexcept {
     heap.phase.store(heap_phase::unused, std::memory_order_relaxed);
     process.active_heaps.fetch_sub(1, std::memory_order_relaxed);
     process.heaps.push(process.idle_heaps, heap);
+    host_thread_left();
 }
 
 void release_page(page& empty) noexcept {
@@ -184,6 +185,8 @@ std::size_t sweep_bins(sweep_scope scope, sweep_depth depth) noexcept {
 }
 
 std::size_t reclaim(thread_heap& own, reclaim_scope scope) noexcept {
+    // Also waits for the scavenger's pass: what that has in hand would still be there.
+    base::lock_guard const guard{process.scavenging};
     std::size_t bytes = own.trim();
     if (scope == reclaim_scope::process) {
         bytes += sweep_bins(sweep_scope::all_bins, sweep_depth::os_pages);
@@ -198,6 +201,9 @@ std::size_t reclaim(thread_heap& own, reclaim_scope scope) noexcept {
 
 std::size_t scavenge() noexcept {
     base::lock_guard const guard{process.scavenging};
+    if (process.orphans.load(std::memory_order_acquire)) {
+        return 0;  // what is in our hands would be taken for lost
+    }
     if (process.bins_have_empty.load(std::memory_order_relaxed)) {
         sweep_bins(sweep_scope::bins_with_empty_pages);
     }

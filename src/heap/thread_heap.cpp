@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
-#include <utility>
 
 #include "base/bits.hpp"
 #include "base/check.hpp"
@@ -20,30 +18,6 @@ constexpr std::size_t make_bytes_max = 32 * KiB;  // close to what is used
 // others wait in the page, where they need not be counted when the thread ends.
 constexpr int current_reuse_budget = 256;
 
-// A thread that is alone also reuses at once what lies in other pages than the one its allocation
-// list came from. These strays are few, since each may be all that keeps its page.
-constexpr std::size_t stray_bytes_max = 64 * KiB;
-
-constexpr int strays_max(unsigned size_class) noexcept {
-    return static_cast<int>(
-        std::clamp<std::size_t>(stray_bytes_max / sizing::class_bytes(size_class), 2, 16));
-}
-
-// Larger blocks are not reused from the moment their page is full: calloc could not tell which of
-// them are zero, and what it need not clear may stay untouched.
-constexpr std::size_t reused_when_full_max = 2 * KiB;
-
-// Frees into such a page until the next look at their number.
-constexpr int stray_reuse_budget(unsigned size_class) noexcept {
-    std::size_t const blocks =
-        sizing::page_blocks(size_class, sizing::class_slices_max(size_class));
-    return static_cast<int>(std::clamp<std::size_t>(blocks / 4, 4, 64));
-}
-
-// A page may fill, be freed into by the thread that left it, and fill again. It then stays with its
-// owner, and is offered again only after so many frees.
-int rest_frees(page const& full) noexcept { return std::clamp(full.reserved / 8, 1, 32); }
-
 // Several threads hold a page of a class each: theirs grow with what the class has, to a quarter of
 // a thread's share. One thread may have large pages, since it touches only what it uses of them.
 std::size_t fitting_slices(unsigned size_class) noexcept {
@@ -54,11 +28,6 @@ std::size_t fitting_slices(unsigned size_class) noexcept {
     std::size_t const all = process.bins[size_class].slices.load(std::memory_order_relaxed);
     return std::clamp(all / (4 * threads), sizing::class_slices_min(size_class),
                       sizing::class_slices_max(size_class));
-}
-
-void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
-    // One writer: no read-modify-write needed.
-    counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -180,37 +149,6 @@ void thread_heap::make_blocks(page& in) noexcept {
     count_handed(in.size_class, count);
 }
 
-/// Keeps a full page whose blocks this thread will probably free: it is alone, or the page had left
-/// it before and came back. False: the page is to leave.
-bool thread_heap::try_keep_full(page& full) noexcept {
-    if (is_alone() && full.block_bytes.get() <= reused_when_full_max &&
-        kept_bytes_ < kept_bytes_max()) {
-        full.reuse(slots_[full.size_class].head, stray_reuse_budget(full.size_class));
-    } else if (full.left_by == self_index && self_index != base::node_index::none) {
-        full.rest(rest_frees(full));
-    } else {
-        return false;
-    }
-    account(full);
-    keep(full);
-    return true;
-}
-
-/// A full page leaves its owner. False: others freed blocks into it meanwhile.
-bool thread_heap::leave_full(page& full) noexcept {
-    TARN_ASSERT(full.is_full());
-    account(full);
-    full.left_by = self_index;
-    // From here on other threads may take the page; the word orders what was written before.
-    full.owner.set(nullptr);
-    if (full.remote.set_adrift()) {
-        return true;
-    }
-    full.owner.set(this);
-    full.left_by = base::node_index::none;
-    return false;
-}
-
 page* thread_heap::next_page(unsigned size_class) noexcept {
     if (page* const own = kept_[size_class].front()) {
         drop(*own);
@@ -223,34 +161,6 @@ page* thread_heap::next_page(unsigned size_class) noexcept {
         return shared;
     }
     return fresh_page(size_class);
-}
-
-/// Looks for free blocks in the pages that were full, a few at a time, before others are taken.
-/// Null: none found.
-page* thread_heap::wake_full(unsigned size_class) noexcept {
-    constexpr int looks = 4;
-    for (int i = 0; i < looks; ++i) {
-        page* const full = full_[size_class].back();
-        if (full == nullptr) {
-            break;
-        }
-        bool const is_shared = full->remote.load().count() != 0;
-        if (full->local == nullptr && !is_shared) {
-            full_[size_class].remove(*full);
-            full_[size_class].push_front(*full);
-            continue;
-        }
-        drop(*full);
-        end_countdown(*full);
-        if (is_shared) {
-            full->left_by = base::node_index::none;  // others free into it: better adrift
-        }
-        full->collect_remote();
-        if (full->local != nullptr || !leave_full(*full)) {  // a double free may have left nothing
-            return full;                                     // not to be looked at after it left
-        }
-    }
-    return nullptr;
 }
 
 page* thread_heap::pop_bin(unsigned size_class) noexcept {
@@ -316,128 +226,9 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     return fresh;
 }
 
-/// What one thread may hold, where all together may hold so much; a little in any case.
-std::size_t thread_heap::share_of(std::size_t all_threads) noexcept {
-    std::size_t const threads =
-        std::max<std::size_t>(process.active_heaps.load(std::memory_order_relaxed), 1);
-    return std::max(all_threads / threads, all_threads / 64);
-}
-
-/// What the heap may keep from others.
-std::size_t thread_heap::kept_bytes_max() noexcept {
-    return std::min(process.options.thread_cache_bytes, share_of(32 * MiB));
-}
-
-/// The same with the pages that it allocates from.
-std::size_t thread_heap::owned_bytes_max() noexcept {
-    return kept_bytes_max() + share_of(16 * MiB);
-}
-
-void thread_heap::set_current(unsigned size_class, page* next) noexcept {
-    page*& current = slots_[size_class].current;
-    current_bytes_ -= current != nullptr ? current->bytes() : 0;
-    current = next;
-    current_bytes_ += current != nullptr ? current->bytes() : 0;
-}
-
-/// A thread that only frees any more would hold a page of each class it ever used. So, while the
-/// heap owns more than it may, it parts with the pages of classes, in turn, that had no refill
-/// since their last turn.
-void thread_heap::shed() noexcept {
-    constexpr int looks = 8;
-    is_over_ = false;
-    for (int i = 0; i < looks && kept_bytes_ + current_bytes_ > owned_bytes_max(); ++i) {
-        shed_next_ = shed_next_ + 1 < sizing::class_count ? shed_next_ + 1 : 1;
-        page* const last = slots_[shed_next_].current;
-        if (std::exchange(is_in_use_[shed_next_], false) || last == nullptr) {
-            continue;
-        }
-        return_list(shed_next_);
-        set_current(shed_next_, nullptr);
-        dispose(*last);
-        return;
-    }
-}
-
 /// Whether no other thread has a heap. late_heap is nobody's: whoever has one runs beside it.
 bool thread_heap::is_alone() const noexcept {
     return process.active_heaps.load(std::memory_order_relaxed) <= 1 && this != &late_heap;
-}
-
-base::intrusive_list<page>& thread_heap::list_of(page const& owned) noexcept {
-    return (owned.counts_down() ? full_ : kept_)[owned.size_class];
-}
-
-/// Links an owned page, not current, to the heap.
-void thread_heap::link(page& owned) noexcept {
-    std::size_t const bytes = owned.bytes();
-    kept_bytes_ += bytes;
-    if (owned.outside() == 0) {
-        kept_empty_bytes_ += bytes;
-        list_of(owned).push_back(owned);
-    } else {
-        list_of(owned).push_front(owned);
-    }
-}
-
-/// Links it, too. Beyond the cap it, or another of its class, goes to where other threads find it.
-void thread_heap::keep(page& owned) noexcept {
-    link(owned);
-    if (!is_alone() && kept_bytes_ > kept_bytes_max()) {
-        page* const full = full_[owned.size_class].back();
-        page& oldest = full != nullptr ? *full : *kept_[owned.size_class].back();
-        drop(oldest);
-        dispose(oldest);
-        is_over_ = true;
-    }
-}
-
-/// Takes a page out of the kept ones.
-void thread_heap::drop(page& owned) noexcept {
-    std::size_t const bytes = owned.bytes();
-    list_of(owned).remove(owned);
-    kept_bytes_ -= bytes;
-    if (owned.outside() == 0) {
-        kept_empty_bytes_ -= bytes;
-    }
-}
-
-/// Parts with an owned, unlinked page: back to the system's side, adrift, or into its bin.
-void thread_heap::dispose(page& owned) noexcept {
-    end_countdown(owned);
-    owned.collect_remote();
-    while (owned.is_full()) {
-        if (leave_full(owned)) {
-            return;
-        }
-        owned.collect_remote();
-    }
-    account(owned);
-    if (owned.outside() == 0) {
-        release_page(owned);
-    } else {
-        put_in_bin(owned);
-    }
-}
-
-/// An owned page has no live block any more. One per class is kept, within a cap.
-void thread_heap::page_emptied(page& home) noexcept {
-    account(home);
-    if (slots_[home.size_class].current == &home) {
-        return;
-    }
-    auto& kept = kept_[home.size_class];
-    kept_empty_bytes_ += home.bytes();  // so that drop() finds it as it is
-    page const* const last = kept.back();
-    bool const has_empty = last != &home && last->outside() == 0;
-    if (has_empty ||
-        kept_empty_bytes_ > std::min(process.options.thread_empty_bytes, kept_bytes_max() / 4)) {
-        drop(home);
-        release_page(home);
-    } else {
-        kept.remove(home);
-        kept.push_back(home);
-    }
 }
 
 /// As host_misuse(). The lists are in order: if the report ends the program, a handler of SIGABRT
@@ -509,147 +300,6 @@ void thread_heap::deallocate_found(page& home, void* ptr, void const* caller) no
     }
 }
 
-/// Frees into an adrift page so that the block is the next one handed out. False: the thread is not
-/// alone, or somebody else has the page.
-bool thread_heap::try_reuse(page& home, void* ptr) noexcept {
-    unsigned const size_class = home.size_class;
-    if (!is_alone() || home.remote.load().how() != hold::adrift) {
-        return false;
-    }
-    stray_room_[size_class] = strays_max(size_class);
-    if (try_adopt_stray(ptr)) {
-        return true;
-    }
-    if (!home.remote.try_claim()) {
-        return false;
-    }
-    home.owner.set(this);
-    account(home);
-    home.reuse(slots_[size_class].head, stray_reuse_budget(size_class));
-    note_mixed_list(size_class);
-    static_cast<void>(home.push(ptr));
-    keep(home);
-    return true;
-}
-
-/// Blocks of other pages join the allocation list of the class.
-void thread_heap::note_mixed_list(unsigned size_class) noexcept {
-    if (page* const current = slots_[size_class].current) {
-        current->list_zeroed = false;
-    }
-}
-
-/// Takes a block of an adrift page into the allocation list. It still counts as outside of
-/// its page, as a live block does, so the page is not touched.
-bool thread_heap::try_adopt_stray(void* ptr) noexcept {
-    page const* const home = is_alone() ? pages.find(ptr) : nullptr;
-    if (home == nullptr || home->kind.load(std::memory_order_relaxed) != page_kind::small ||
-        !home->is_block_start(ptr)) {
-        return false;
-    }
-    unsigned const size_class = home->size_class;
-    slot& to = slots_[size_class];
-    if (stray_room_[size_class] <= 0 || ptr == to.head) {
-        return false;
-    }
-    // Rather own the page, within the cap. One that somebody takes meanwhile does no harm.
-    if (home->remote.load().how() != hold::adrift || kept_bytes_ < kept_bytes_max()) {
-        return false;
-    }
-    --stray_room_[size_class];
-    bump(handed[size_class], 1);
-    note_mixed_list(size_class);
-    auto* const stray = ::new (ptr) block{to.head};
-    std::atomic_signal_fence(std::memory_order_release);
-    to.head = stray;
-    return true;
-}
-
-block* thread_heap::take_stray(unsigned size_class, block**& link, int skipped_most) noexcept {
-    page const* const current = slots_[size_class].current;
-    for (int skipped = 0; skipped <= skipped_most; ++skipped) {
-        block* const each = *link;
-        page const* const home = pages.find(each);
-        if (home == nullptr || home->size_class != size_class || !home->is_block_start(each)) {
-            break;  // the end, or the program wrote into a block that it had freed
-        }
-        if (home != current) {
-            *link = each->next;
-            return each;
-        }
-        link = &each->next;
-    }
-    return nullptr;
-}
-
-/// Looks at the top of the allocation list, where strays are.
-bool thread_heap::has_many_strays(unsigned size_class) const noexcept {
-    page const* const home = slots_[size_class].current;
-    int const most = strays_max(size_class);
-    int strays = 0;
-    block const* each = slots_[size_class].head;
-    for (int i = 0; i < 2 * most && each != nullptr && strays <= most; ++i, each = each->next) {
-        strays += pages.find(each) != home ? 1 : 0;
-    }
-    return strays > most;
-}
-
-/// A reused page has come to the end of its budget.
-void thread_heap::look_at_strays(page& home) noexcept {
-    unsigned const size_class = home.size_class;
-    if (&home == slots_[size_class].current) {
-        end_countdown(home);
-        return;
-    }
-    bump(handed[size_class], static_cast<std::uint64_t>(home.reused()));
-    home.out.set(home.countdown.get());
-    if (!is_alone() || has_many_strays(size_class)) {
-        send_strays_home(size_class);
-    }
-}
-
-/// More is freed than allocated: the topmost strays go to their pages, and these are not reused.
-void thread_heap::send_strays_home(unsigned size_class) noexcept {
-    stray_room_[size_class] = 0;
-    int const most = 4 * stray_reuse_budget(size_class);
-    int const skipped_most = 2 * strays_max(size_class);
-    block** link = &slots_[size_class].head;
-    for (int i = 0; i < most; ++i) {
-        block* const stray = take_stray(size_class, link, skipped_most);
-        if (stray == nullptr) {
-            return;
-        }
-        send_home(*stray);
-    }
-}
-
-/// Frees a block that was just unlinked from an allocation list.
-void thread_heap::send_home(block& stray) noexcept {
-    page& home = *pages.find(&stray);
-    bool const is_own = home.owner.get() == this;
-    bump(handed[home.size_class], ~std::uint64_t{0});  // less 1
-    if (!is_own) {
-        free_elsewhere(home, &stray);
-        return;
-    }
-    bool const is_current = slots_[home.size_class].current == &home;
-    if (!is_current && home.counts_down()) {
-        full_[home.size_class].remove(home);
-        kept_[home.size_class].push_front(home);
-    }
-    end_countdown(home);
-    if (home.push(&stray)) {
-        page_emptied(home);
-    }
-}
-
-/// Of a page that this heap has taken, only whether it is back from here matters.
-void thread_heap::forget_who_left(page& taken) const noexcept {
-    if (taken.left_by != self_index) {
-        taken.left_by = base::node_index::none;
-    }
-}
-
 /// Frees into a page that is not this heap's: takes an adrift page over, else posts the block.
 void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
     unsigned const size_class = home.size_class;
@@ -680,94 +330,6 @@ void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
     }
 }
 
-/// Puts the allocation list of a class back into the pages that its blocks came from.
-void thread_heap::return_list(unsigned size_class) noexcept {
-    while (block* const head = slots_[size_class].head) {
-        slots_[size_class].head = head->next;
-        send_home(*head);
-    }
-}
-
-void thread_heap::leave() noexcept {
-    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
-        return_list(size_class);
-        if (page* const last = slots_[size_class].current) {
-            set_current(size_class, nullptr);
-            dispose(*last);
-        }
-        for (auto* list : {&kept_[size_class], &full_[size_class]}) {
-            while (page* const own = list->front()) {
-                drop(*own);
-                dispose(*own);
-            }
-        }
-    }
-    TARN_ASSERT(kept_bytes_ == 0);
-    TARN_ASSERT(current_bytes_ == 0);
-    TARN_ASSERT(kept_empty_bytes_ == 0);
-    tell_growth();
-}
-
-void thread_heap::collect() noexcept {
-    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
-        return_list(size_class);
-        while (page* const full = full_[size_class].front()) {
-            drop(*full);
-            dispose(*full);
-        }
-        page* next = nullptr;
-        for (page* own = kept_[size_class].front(); own != nullptr; own = next) {
-            next = own->list_next;
-            drop(*own);
-            own->collect_remote();
-            if (own->outside() == 0) {
-                account(*own);
-                release_page(*own);
-            } else {
-                link(*own);
-            }
-        }
-        if (page* const last = slots_[size_class].current) {
-            end_countdown(*last);
-            last->collect_remote();
-            if (last->outside() == 0) {
-                set_current(size_class, nullptr);
-                account(*last);
-                release_page(*last);
-            }
-        }
-    }
-}
-
-std::size_t thread_heap::trim() noexcept {
-    collect();
-    std::size_t bytes = 0;
-    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
-        for (page* own = kept_[size_class].front(); own != nullptr; own = own->list_next) {
-            bytes += own->purge_inside();
-        }
-        if (page* const last = slots_[size_class].current) {
-            bytes += last->purge_inside();
-        }
-    }
-    return bytes;
-}
-
-void thread_heap::forget() noexcept {
-    slots_ = {};
-    stray_room_ = {};
-    kept_ = {};
-    full_ = {};
-    current_bytes_ = 0;
-    kept_bytes_ = 0;
-    kept_empty_bytes_ = 0;
-    growth_bytes_ = 0;
-    handed_bytes_ = 0;
-    is_in_use_ = {};
-    is_over_ = false;
-    in_slow_path = false;
-}
-
 void thread_heap::account(page& owned) noexcept {
     int const outside = owned.outside();
     std::int64_t const change = outside - owned.accounted;
@@ -796,42 +358,6 @@ std::size_t thread_heap::listed(unsigned size_class) const noexcept {
         ++count;
     }
     return count;
-}
-
-void thread_heap::audit() const noexcept {
-    std::size_t current_bytes = 0;
-    std::size_t kept_bytes = 0;
-    std::size_t kept_empty_bytes = 0;
-    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
-        page const* const last = slots_[size_class].current;
-        int own = 0;
-        for (block const* at = slots_[size_class].head; at != nullptr; at = at->next) {
-            page const* const home = pages.find(at);
-            TARN_CHECK(home != nullptr && home->is_block_start(at));
-            TARN_CHECK(home->size_class == size_class);
-            own += home == last ? 1 : 0;
-        }
-        if (last != nullptr) {
-            TARN_CHECK(last->owner.get() == this);
-            TARN_CHECK(last->size_class == size_class);
-            last->audit();
-            TARN_CHECK(own <= last->outside());
-            current_bytes += last->bytes();
-        }
-        for (auto const* list : {&kept_[size_class], &full_[size_class]}) {
-            for (page const* each = list->front(); each != nullptr; each = each->list_next) {
-                TARN_CHECK(each->owner.get() == this);
-                TARN_CHECK(each != last);
-                TARN_CHECK(each->counts_down() == (list == &full_[size_class]));
-                each->audit();
-                kept_bytes += each->bytes();
-                kept_empty_bytes += each->outside() == 0 ? each->bytes() : 0;
-            }
-        }
-    }
-    TARN_CHECK(current_bytes == current_bytes_);
-    TARN_CHECK(kept_bytes == kept_bytes_);
-    TARN_CHECK(kept_empty_bytes == kept_empty_bytes_);
 }
 
 }  // namespace tarn::impl::heap

@@ -118,6 +118,12 @@ public:
     base::node_index self_index{base::node_index::none};
 
 private:
+    static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
+        // One writer: no read-modify-write needed.
+        counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+    }
+
+    [[nodiscard]] static int stray_reuse_budget(unsigned size_class) noexcept;
     [[nodiscard]] slot& linear_slot(std::size_t bytes) noexcept;
     [[nodiscard]] static block* pop(slot& from) noexcept;
     [[nodiscard]] bool refill(unsigned size_class) noexcept;

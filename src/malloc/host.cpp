@@ -70,7 +70,11 @@ void host_thread_entered(void* heap) noexcept {
 
 misuse_verdict host_misuse(misuse const& event) noexcept { return control::handle_misuse(event); }
 
-void host_memory_freed() noexcept { control::note_free_memory(); }
+bool host_memory_freed(bool allocating) noexcept {
+    return control::note_free_memory(allocating ? control::may_start::yes : control::may_start::no);
+}
+
+void host_thread_left() noexcept { control::note_thread_left(); }
 
 void host_forked() noexcept { control::forget_scavenger(); }
 

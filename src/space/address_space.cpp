@@ -229,6 +229,7 @@ void address_space::return_run(run const& owned) noexcept {
         range = range_of(arenas_[owned.arena], owned.base, owned.slices);
     }
     give_back(owned.arena, range);
+    ask_for_purge();
 }
 
 std::size_t address_space::arenas() noexcept {

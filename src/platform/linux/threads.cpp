@@ -52,7 +52,7 @@ bool start_background_thread(void (*run)() noexcept, char const* name) noexcept 
     sigset_t before;
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    constexpr std::size_t stack_bytes = 128 * KiB;
+    constexpr std::size_t stack_bytes = 256 * KiB;
     // The system's default where static TLS alone is larger than that.
     bool const started = create_detached(what, stack_bytes) || create_detached(what, 0);
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);

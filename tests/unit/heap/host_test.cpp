@@ -57,7 +57,9 @@ void host_thread_entered(void* heap) noexcept {
     static_cast<void>(platform::arm_thread_exit(heap));
 }
 
-void host_memory_freed() noexcept {}
+bool host_memory_freed(bool /*allocating*/) noexcept { return true; }
+
+void host_thread_left() noexcept {}
 
 void host_forked() noexcept {}
 
