@@ -126,8 +126,8 @@ TEST(scavenger, ends_when_the_program_has_one_thread_again) {
 }
 
 TEST(scavenger, is_started_again_by_a_child_that_needs_it) {
-    if (tarn::test::under_tsan) {
-        GTEST_SKIP() << "threads after a fork of several are beyond TSan";
+    if (tarn::test::under_tsan || tarn::test::under_emulation) {
+        GTEST_SKIP() << "threads after a fork of several are beyond TSan, and beyond QEMU";
     }
     EXPECT_EQ(status_of_child([] {
                   second_thread const other;
