@@ -6,15 +6,16 @@
 //            has threads.
 // Always     The background thread exists at the earliest when the program has a second thread of
 //            its own (option scavenger=auto), so that a program with one keeps libc's shortcuts
-//            for such and may unshare(); scavenger=on starts it at once, off never. It begins with
-//            the first free memory, blocks all signals, allocates nothing, holds no heap, and
-//            sleeps without a timer when nothing is left to give back. It ends when by then the
-//            program has one thread again. After fork the child starts its own when it needs one.
-//            A program with one thread gives memory back inside its allocator calls, and where its
-//            loop calls tarn_scavenge().
-// Cost       note_free_memory(): two loads while the thread is awake or not wanted. A pass: one
+//            for such and may unshare(); scavenger=on does not wait for that, off never starts it.
+//            It begins with the first free memory, blocks all signals, allocates nothing, holds no
+//            heap, and sleeps without a timer when nothing is left to give back. It ends when by
+//            then the program has one thread again. After fork the child starts its own when it
+//            needs one. A program with one thread gives memory back inside its allocator calls, and
+//            where its loop calls tarn_scavenge().
+// Cost       note_free_memory(): a fence and two loads while the thread is awake or not wanted. A
+// pass: one
 //            lock per 16 stretches and a system call each, every purge_delay_ms.
-// Errors     no thread to be had: the program goes on without, and says so in its statistics
+// Errors     no thread to be had: the program goes on without; scavenger() says `refused`
 #pragma once
 
 #include <cstdint>

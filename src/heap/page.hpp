@@ -3,9 +3,8 @@
 // Threads    line 0 is the owner's to write; others read `owner`, `start`, `divisor` and the
 //            atomic counters. `remote` is everybody's. A page without owner is changed only by
 //            whoever just took it (heap/remote_word.hpp).
-// Always     outside() + length(local) + unlisted() == capacity <= reserved. outside() counts
-// blocks
-//            that are live, in the owner's allocation list, or in `remote`; unlisted() those that
+// Always     outside() + length(local) + unlisted() == capacity <= reserved. outside() counts what
+//            is live, in the owner's allocation list, or in `remote`; unlisted() the blocks that
 //            are free and overlap an OS page that was given back inside this page (`purged`).
 //            `frees` is where the owner's frees go: to `local`, or, while the page is reused,
 //            straight to the owner's allocation list; then outside() stays as it was. While it is

@@ -127,7 +127,6 @@ void release_page(page& empty) noexcept {
     pages.clear(memory.base, memory.slices);
     process.descriptors.deallocate(empty);
     process.space.return_run(memory);
-    process.space.ask_for_purge();
 }
 
 void put_in_bin(page& partial) noexcept {

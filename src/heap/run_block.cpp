@@ -150,7 +150,6 @@ void release_large(page& home) noexcept {
     space::run const memory = home.memory();
     forget(home);
     process.space.return_run(memory);
-    process.space.ask_for_purge();
 }
 
 bool resize_huge_in_place(page& home, std::size_t bytes) noexcept {

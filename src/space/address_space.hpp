@@ -76,7 +76,7 @@ public:
     /// Gives the slices behind the first `keep` > 0 back.
     void shorten(run& owned, std::size_t keep) noexcept;
 
-    /// Gives a run back. Its contents count as dirty.
+    /// Gives a run back. Its contents count as dirty; a purge_due() is asked for.
     void return_run(run const& owned) noexcept;
 
     /// Purges what has been free for a purge delay; a look at the clock when nothing is due.
