@@ -13,8 +13,7 @@
 //            needs one. A program with one thread gives memory back inside its allocator calls, and
 //            where its loop calls tarn_scavenge().
 // Cost       note_free_memory(): a fence and two loads while the thread is awake or not wanted. A
-// pass: one
-//            lock per 16 stretches and a system call each, every purge_delay_ms.
+//            pass: one lock per 16 stretches and a system call each, every purge_delay_ms.
 // Errors     no thread to be had: the program goes on without; scavenger() says `refused`
 #pragma once
 

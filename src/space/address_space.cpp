@@ -319,12 +319,11 @@ std::size_t address_space::purge_due() noexcept {
     std::uint64_t const now = os::monotonic_ms();
     std::uint64_t due = next_pass_ms_.load(std::memory_order_relaxed);
     // relaxed: one thread wins the pass; the lock orders everything the pass touches.
-    if (now < due || !has_dirty() ||
-        !next_pass_ms_.compare_exchange_strong(due, now + options_.purge_delay_ms,
-                                               std::memory_order_relaxed)) {
+    if (now < due || !next_pass_ms_.compare_exchange_strong(due, now + options_.purge_delay_ms,
+                                                            std::memory_order_relaxed)) {
         return 0;
     }
-    return purge(purge_scope::aged);
+    return has_dirty() ? purge(purge_scope::aged) : 0;
 }
 
 bool address_space::has_dirty() noexcept {
