@@ -95,6 +95,8 @@ void run() noexcept {
     }
 }
 
+constexpr platform::background_thread thread{.run = &run, .name = "tarn-scavenger"};
+
 }  // namespace
 
 bool note_free_memory(may_start start) noexcept {
@@ -118,7 +120,7 @@ bool note_free_memory(may_start start) noexcept {
         return false;
     }
     if (try_become(scavenger_phase::absent, scavenger_phase::awake) &&
-        !platform::start_background_thread(&run, "tarn-scavenger")) {
+        !platform::start_background_thread(thread)) {
         phase.store(word(scavenger_phase::refused), std::memory_order_relaxed);
     }
     return true;

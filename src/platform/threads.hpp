@@ -22,8 +22,13 @@ struct fork_hooks {
 
 bool install_fork_hooks(fork_hooks hooks) noexcept;
 
-/// Starts a detached thread that runs `run` with all signals blocked and a small stack. `name`: at
-/// most 15 characters. Allocates by malloc. Keeps errno.
-bool start_background_thread(void (*run)() noexcept, char const* name) noexcept;
+struct background_thread {
+    void (*run)() noexcept;
+    char const* name;  // at most 15 characters
+};
+
+/// Starts a detached thread that runs `what.run` with all signals blocked and a small stack.
+/// `what` must outlive the thread. Allocates by malloc. Keeps errno.
+bool start_background_thread(background_thread const& what) noexcept;
 
 }  // namespace tarn::impl::platform

@@ -15,19 +15,14 @@ namespace {
 constinit pthread_key_t exit_key = 0;
 constinit bool exit_key_made = false;  // before any thread arms it
 
-struct background {
-    void (*run)() noexcept;
-    char const* name;
-};
-
 void* run_background(void* argument) {
-    background const what = *static_cast<background*>(argument);
+    auto const& what = *static_cast<background_thread const*>(argument);
     ::prctl(PR_SET_NAME, what.name);
     what.run();
     return nullptr;
 }
 
-bool create_detached(background& what, std::size_t stack_bytes) noexcept {
+bool create_detached(background_thread const& what, std::size_t stack_bytes) noexcept {
     pthread_attr_t attributes;
     if (::pthread_attr_init(&attributes) != 0) {
         return false;
@@ -37,17 +32,16 @@ bool create_detached(background& what, std::size_t stack_bytes) noexcept {
         ::pthread_attr_setstacksize(&attributes, stack_bytes);
     }
     pthread_t created{};
-    bool const done = ::pthread_create(&created, &attributes, &run_background, &what) == 0;
+    bool const done = ::pthread_create(&created, &attributes, &run_background,
+                                       const_cast<background_thread*>(&what)) == 0;
     ::pthread_attr_destroy(&attributes);
     return done;
 }
 
 }  // namespace
 
-bool start_background_thread(void (*run)() noexcept, char const* name) noexcept {
-    static constinit background what{};  // outlives the call
+bool start_background_thread(background_thread const& what) noexcept {
     int const kept = errno;
-    what = {.run = run, .name = name};
     sigset_t all;
     sigset_t before;
     ::sigfillset(&all);
