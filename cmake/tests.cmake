@@ -26,15 +26,18 @@ endfunction()
 # Labels of a test: the name of its folder in tests/ always, and those given. `release`: run in the
 # release presets alone. The aarch64 preset runs the folders that CMakePresets.json names.
 function(tarn_add_gtest name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "FAKE" "TIMEOUT" "LABELS;SOURCES")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "FAKE;OVERRIDE" "TIMEOUT" "LABELS;SOURCES")
     add_executable(${name} ${arg_SOURCES})
     target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+    set(flavour static)
     if(arg_FAKE)
         set(flavour fake)
-    else()
-        set(flavour static)
     endif()
-    target_link_libraries(${name} PRIVATE tarn_warnings tarn_core_${flavour} GTest::gtest_main)
+    set(library tarn_core_${flavour})
+    if(arg_OVERRIDE)
+        set(library tarn_override_static)
+    endif()
+    target_link_libraries(${name} PRIVATE tarn_warnings ${library} GTest::gtest_main)
     # Tests are compiled more often than run: -O1, and GoogleTest, which is most of what the
     # compiler reads there, only once.
     # GCC 12 sees overflows in std::string where none are (its bugs 105329 and 105651).

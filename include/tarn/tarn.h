@@ -71,30 +71,117 @@ TARN_API int tarn_posix_memalign(void** out, size_t alignment, size_t bytes) TAR
 /** Bytes that may be used in `block`: at least what was asked for. 0 for null. */
 TARN_API size_t tarn_malloc_usable_size(void const* block) TARN_NOEXCEPT;
 
+/** One size class, in tarn_stats. */
+typedef struct tarn_class_stats {
+    uint64_t block_bytes; /**< of each block; 0: blocks above 128 KiB, of any size */
+    uint64_t allocations; /**< so far */
+    uint64_t live_blocks; /**< handed to the program */
+    uint64_t live_bytes;
+    uint64_t free_blocks; /**< made, not live; those ready in threads' lists too */
+    uint64_t pages;       /**< or large blocks */
+    uint64_t page_bytes;  /**< of those, used or not */
+} tarn_class_stats;
+
+/** One thread, in tarn_stats. What threads past their exit still allocate counts for thread 0. */
+typedef struct tarn_thread_stats {
+    uint64_t thread_id; /**< as gettid() */
+    /** So far, those of finished threads whose records it took over included. */
+    uint64_t allocations;
+    uint64_t cross_thread_frees;
+    uint64_t pages; /**< that it owns */
+    uint64_t page_bytes;
+    uint64_t free_bytes; /**< free blocks in those pages and in its lists: what it holds */
+} tarn_thread_stats;
+
+/** Changes when a field changes its meaning; new fields only make tarn_stats larger. */
+#define TARN_STATS_VERSION 1
+
 /** What the process holds now. Set `size` to sizeof(tarn_stats) before the call; a newer library
- *  fills no more than that. All fields in bytes unless named otherwise. */
+ *  fills no more than that. All fields in bytes unless named otherwise. While nobody allocates or
+ *  frees:
+ *      mapped_bytes + purged_inside_bytes == metadata_bytes + live_bytes + page_tail_bytes +
+ *          fresh_bytes + held_by_threads_bytes + free_in_bins_bytes + free_runs_bytes */
 typedef struct tarn_stats {
-    size_t size;                    /**< in: sizeof(tarn_stats) of the caller */
-    uint64_t live_bytes;            /**< in blocks handed to the program, by block size */
-    uint64_t live_peak_bytes;       /**< highest live_bytes that a walk has met: 1/32 of it may be
-                                         missed, beside heavy freeing and allocating 1/4 */
-    uint64_t live_blocks;           /**< number of those blocks */
-    uint64_t mapped_bytes;          /**< committed from the system, metadata included */
-    uint64_t reserved_bytes;        /**< address space reserved, metadata included */
-    uint64_t metadata_bytes;        /**< committed for Tarn's own records */
+    size_t size;      /**< in: sizeof(tarn_stats) of the caller */
+    uint64_t version; /**< TARN_STATS_VERSION of the library */
+    uint64_t process_id;
+
+    uint64_t live_bytes;          /**< in blocks handed to the program, by block size */
+    uint64_t live_peak_bytes;     /**< highest live_bytes that a walk has met: 1/32 of it may be
+                                       missed, beside heavy freeing and allocating 1/4 */
+    uint64_t live_blocks;         /**< number of those blocks */
+    uint64_t allocations;         /**< number, so far */
+    uint64_t cross_thread_frees;  /**< frees of blocks whose page another thread owned, so far */
+    uint64_t mapped_bytes;        /**< from the system and not given back, metadata included */
+    uint64_t reserved_bytes;      /**< address space reserved, metadata included */
+    uint64_t metadata_bytes;      /**< mapped for Tarn's own records */
+    uint64_t resident_bytes;      /**< of the whole process, other memory included */
+    uint64_t resident_peak_bytes; /**< of the whole process, so far */
+    uint64_t page_faults;         /**< of the whole process, number so far */
+
+    uint64_t page_tail_bytes;       /**< ends of pages and large blocks where no block fits */
+    uint64_t fresh_bytes;           /**< in pages, never handed out yet: mostly not resident */
     uint64_t held_by_threads_bytes; /**< free blocks in pages that threads own */
+    uint64_t cached_page_bytes;     /**< of those, in pages without any block that is in use */
     uint64_t free_in_bins_bytes;    /**< free blocks in pages that any thread may take */
     uint64_t free_runs_bytes;       /**< free runs of slices that still hold memory */
+    uint64_t free_runs;             /**< number of those */
+    uint64_t purged_inside_bytes;   /**< of the four above: given back to the system */
     uint64_t purged_bytes;          /**< given back to the system so far, in total */
-    uint64_t cross_thread_frees;    /**< frees of blocks whose page another thread owned */
-    uint64_t threads;               /**< thread heaps in use */
-    uint64_t page_count;            /**< pages and large blocks in use */
+
+    uint64_t huge_bytes;        /**< of live_bytes: in mappings of their own */
+    uint64_t huge_blocks;       /**< number of those blocks */
+    uint64_t huge_peak_bytes;   /**< so far */
+    uint64_t huge_blocks_peak;  /**< so far */
+    uint64_t arenas_peak_bytes; /**< all other blocks and free runs, so far */
+
+    uint64_t threads;        /**< with a heap of their own, now */
+    uint64_t threads_unread; /**< of those: blocks in their lists count as live, since the system
+                                  refuses to read them (process_vm_readv) */
+    uint64_t pages;          /**< in use, large blocks among them */
+
+    /** Null, or what tarn_stats_get_all() was given. */
+    tarn_class_stats* by_class; /**< by rising block size, but blocks above 128 KiB come first */
+    uint64_t class_count;       /**< elements filled */
+    tarn_thread_stats* by_thread;
+    uint64_t thread_count; /**< elements filled */
 } tarn_stats;
 
-/** Fills `*out`. Returns 0, or EINVAL when out is null or out->size is unknown.
- *  While other threads allocate the figures are a snapshot to one page per class and thread.
- *  Cost: a walk over all pages; takes no lock that allocation's fast path or refill needs. */
+/** Fills `*out`, without arrays. Returns 0, or EINVAL when out is null or out->size is unknown.
+ *  Exact while no other thread allocates or frees; else a snapshot.
+ *  Cost: a walk over all pages and over the free lists of all threads. Takes no lock that
+ *  allocation's fast path or refill needs. Thread-safe, not async-signal-safe. Allocates nothing.
+ */
 TARN_API int tarn_stats_get(tarn_stats* out) TARN_NOEXCEPT;
+
+/** Enough for every size class. */
+#define TARN_CLASSES_MAX 128
+
+/** The same with a row for each size class and each thread, as far as there is room; either array
+ *  may be null. Room for threads: as many as there ever were at once, and two. */
+TARN_API int tarn_stats_get_all(tarn_stats* out, tarn_class_stats* classes, size_t class_room,
+                                tarn_thread_stats* threads, size_t thread_room) TARN_NOEXCEPT;
+
+/** How tarn_stats_format() writes. */
+enum tarn_stats_as {
+    TARN_STATS_REPORT = 0,     /**< a table for people */
+    TARN_STATS_LINE = 1,       /**< one line for a log: key=value ... */
+    TARN_STATS_JSON = 2,       /**< an object; keys as in tarn_stats, arrays as there are */
+    TARN_STATS_PROMETHEUS = 3, /**< text exposition format 0.0.4 */
+    TARN_STATS_KEYS = 4        /**< a line "key value" for each field */
+};
+
+/** Writes `*of`, as tarn_stats_get_all() filled it, to the `room` bytes at `to`, terminated by a
+ * zero byte unless room is 0. Returns the length of the whole text, as snprintf does; 0 for an
+ * unknown format or a null `of`. Thread-safe. Allocates nothing. */
+TARN_API size_t tarn_stats_format(tarn_stats const* of, int format, char* to,
+                                  size_t room) TARN_NOEXCEPT;
+
+/** Walks every page and every list of free blocks, and compares with what the statistics say.
+ *  Returns the number of contradictions; each is a line on the report channel that names the page.
+ *  `out`: null, or filled as by tarn_stats_get(), but from the walk. While other threads allocate
+ *  or free it returns nonsense, and may crash. */
+TARN_API size_t tarn_audit(tarn_stats* out) TARN_NOEXCEPT;
 
 /** What tarn_purge() looks at. */
 enum tarn_purge_scope {

@@ -35,7 +35,7 @@ text_sink& text_sink::operator<<(std::string_view text) noexcept {
         std::memcpy(storage_ + size_, text.data(), taken);
     }
     size_ += taken;
-    truncated_ = truncated_ || taken != text.size();
+    length_ += text.size();
     return *this;
 }
 

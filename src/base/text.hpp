@@ -42,18 +42,21 @@ public:
 
     void clear() noexcept {
         size_ = 0;
-        truncated_ = false;
+        length_ = 0;
     }
 
     [[nodiscard]] std::string_view view() const noexcept { return {storage_, size_}; }
 
-    [[nodiscard]] bool truncated() const noexcept { return truncated_; }
+    /// Of all that was appended, what was dropped included.
+    [[nodiscard]] std::size_t length() const noexcept { return length_; }
+
+    [[nodiscard]] bool truncated() const noexcept { return length_ != size_; }
 
 private:
     char* storage_;
     std::size_t capacity_;
     std::size_t size_ = 0;
-    bool truncated_ = false;
+    std::size_t length_ = 0;
 };
 
 namespace detail {

@@ -36,7 +36,7 @@ glibc_figures glibc_view(statistics const& of) noexcept {
     // A snapshot of threads that go on may not add up; what is in use is mapped.
     result.arena_bytes =
         std::max(of.mapped_bytes - std::min(of.mapped_bytes, apart), result.in_use_bytes);
-    result.arena_peak_bytes = std::max(of.arena_peak_bytes, result.arena_bytes);
+    result.arena_peak_bytes = std::max(of.arenas_peak_bytes, result.arena_bytes);
     result.reserved_bytes = of.reserved_bytes;
     result.free_bytes = result.arena_bytes - result.in_use_bytes;
     for (class_statistics const& each : of.classes) {
@@ -78,6 +78,7 @@ void describe_as_malloc_info(statistics const& of, base::text_sink& to) noexcept
             listed_bytes += count * bytes;
         }
     }
+    listed_bytes -= std::min(listed_bytes, of.purged_inside_bytes);
     // Of what is free, all that is not in a block: page tails, and whole runs.
     std::uint64_t const rest_blocks = now.free_blocks - std::min(now.free_blocks, listed_blocks);
     std::uint64_t const rest_bytes = now.free_bytes - std::min(now.free_bytes, listed_bytes);

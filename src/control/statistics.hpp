@@ -1,58 +1,51 @@
 // control/statistics.hpp - what the allocator holds, derived from pages when asked.
 //
-// Threads    any. Exact for the calling thread and for pages without owner; of other threads that
-//            allocate meanwhile a snapshot, to one page per class and thread: blocks in their
-//            allocation lists count as live.
-// Cost       a walk over all descriptors and heaps; nothing on the fast path
+// Threads    any. Exact while no other thread allocates or frees, but for lists that the system
+//            refuses to read (tarn_stats::threads_unread); else a snapshot.
+// Cost       a walk over all descriptors, heaps and their lists; nothing on the fast path
 #pragma once
 
 #include <array>
-#include <cstdint>
+#include <cstddef>
+#include <span>
 
-#include "base/text.hpp"
+#include "base/thread_annotations.hpp"
+
+#include "tarn/tarn.h"
+
 #include "sizing/size_class.hpp"
+#include "heap/process.hpp"
 
 namespace tarn::impl::control {
 
-struct class_statistics {
-    std::uint64_t allocations = 0;
-    std::uint64_t live_blocks = 0;
-    std::uint64_t live_bytes = 0;
-    std::uint64_t free_blocks = 0;  // made and not live, those in threads' lists too
+using class_statistics = tarn_class_stats;
+using thread_statistics = tarn_thread_stats;
+
+/// tarn_stats with its classes; class 0: blocks above small_max. What concerns the whole process
+/// (resident_bytes and its like) is zero: see add_process_figures().
+struct statistics : tarn_stats {
+    statistics() noexcept : tarn_stats{} {}
+
+    /// This, with by_class pointing at `classes`.
+    [[nodiscard]] tarn_stats const& with_classes() noexcept {
+        by_class = classes.data();
+        class_count = classes.size();
+        return *this;
+    }
+
+    std::array<class_statistics, sizing::class_count> classes{};
 };
 
-struct statistics {
-    std::uint64_t live_bytes = 0;
-    std::uint64_t live_peak_bytes = 0;
-    std::uint64_t live_blocks = 0;
-    std::uint64_t mapped_bytes = 0;
-    std::uint64_t reserved_bytes = 0;
-    std::uint64_t metadata_bytes = 0;
-    std::uint64_t held_by_threads_bytes = 0;
-    std::uint64_t free_in_bins_bytes = 0;
-    std::uint64_t free_runs_bytes = 0;
-    std::uint64_t purged_bytes = 0;
-    std::uint64_t huge_blocks = 0;  // in mappings of their own
-    std::uint64_t huge_bytes = 0;
-    std::uint64_t huge_blocks_peak = 0;
-    std::uint64_t huge_peak_bytes = 0;
-    std::uint64_t arena_peak_bytes = 0;  // of what arenas held mapped
-    std::uint64_t free_runs = 0;         // number of free stretches that still hold memory
-    std::uint64_t cross_thread_frees = 0;
-    std::uint64_t threads = 0;
-    std::uint64_t page_count = 0;
-    std::array<class_statistics, sizing::class_count> classes{};  // 0: blocks above small_max
-};
+/// Waits for a scavenging pass, which would hold pages that are nobody's. `threads`: null, or room
+/// for a row per thread, from which thread_count tells how many are used.
+[[nodiscard]] statistics collect_statistics(std::span<thread_statistics> threads = {}) noexcept;
 
-[[nodiscard]] statistics collect_statistics() noexcept;
+/// The same, exact in any case, where no other thread allocates or frees and the caller keeps
+/// scavenging passes away.
+[[nodiscard]] statistics collect_statistics_at_rest() noexcept
+    TARN_REQUIRES(heap::process.scavenging);
 
-/// The report for people.
-void describe_statistics(statistics const& of, base::text_sink& to) noexcept;
-
-/// "key value" lines for tools; the first is "tarn VERSION pid N".
-void export_statistics(statistics const& of, base::text_sink& to) noexcept;
-
-/// Enough for either text.
-inline constexpr std::size_t statistics_text_bytes = 4096;
+/// What the system says of the process. A few system calls.
+void add_process_figures(tarn_stats& to) noexcept;
 
 }  // namespace tarn::impl::control

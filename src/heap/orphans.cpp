@@ -79,13 +79,14 @@ page* empty_bins() noexcept {
 /// two steps in which a block changes its length. The slices in between are lost runs.
 void repair_length(page& large) noexcept {
     std::uint32_t slices = 1;
-    while (slices < large.slices && page_of(large.start + slices * sizing::slice_bytes) == &large) {
+    while (slices < large.slices.get() &&
+           page_of(large.start + slices * sizing::slice_bytes) == &large) {
         ++slices;
     }
-    if (slices < large.slices) {
+    if (slices < large.slices.get()) {
         // Entries behind a gap, too. Their memory is there, since they were entered once.
-        static_cast<void>(pages.resize(large.start, large.slices, slices, &large));
-        large.slices = slices;
+        static_cast<void>(pages.resize(large.start, large.slices.get(), slices, &large));
+        large.slices.set(slices);
         large.block_bytes.set(
             std::min<std::size_t>(large.block_bytes.get(), slices * sizing::slice_bytes));
     }
@@ -247,6 +248,7 @@ void fork_in_child() noexcept {
             return;
         }
         if (&each == own) {
+            each.thread_id.store(platform::os::thread_id(), std::memory_order_relaxed);
             ++active;
             return;
         }

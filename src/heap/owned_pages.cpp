@@ -17,7 +17,7 @@ constexpr std::size_t reused_when_full_max = 2 * KiB;
 
 // A page may fill, be freed into by the thread that left it, and fill again. It then stays with its
 // owner, and is offered again only after so many frees.
-int rest_frees(page const& full) noexcept { return std::clamp(full.reserved / 8, 1, 32); }
+int rest_frees(page const& full) noexcept { return std::clamp(full.reserved.get() / 8, 1, 32); }
 
 }  // namespace
 

@@ -79,7 +79,7 @@ std::size_t page::purge_inside() noexcept {
         }
     }
     // What was never made reads as zero, or is left over from an earlier page.
-    std::size_t const end = fresh_zeroed ? made : static_cast<std::size_t>(reserved);
+    std::size_t const end = fresh_zeroed ? made : static_cast<std::size_t>(reserved.get());
     std::uint64_t todo = os_pages_of(0, end) & ~busy & ~purged.get();
     // First off the list, then given back: the links would come back as zero. A fork may come at
     // any time: at each instruction a free block is in the list, or unlisted, or both.
@@ -189,7 +189,7 @@ void page::audit() const noexcept {
         ++length;
     }
     TARN_CHECK(out.get() >= 0);
-    TARN_CHECK(capacity.get() <= reserved);
+    TARN_CHECK(capacity.get() <= reserved.get());
     TARN_CHECK(outside() + length + unlisted() == capacity.get());
     TARN_CHECK(static_cast<int>(remote.load().count()) <= outside());
 }

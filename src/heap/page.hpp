@@ -54,12 +54,12 @@ struct alignas(128) page {
     base::single_writer<int> outside_then;  // outside() when the count-down began
 
     alignas(64) remote_word remote;
-    std::int32_t reserved;   // blocks that fit
+    base::single_writer<std::int32_t> reserved;  // blocks that fit
     std::int32_t accounted;  // outside() when the owner last told the statistics
     page* list_next;
     page* list_prev;
     base::single_writer<std::uint64_t> purged;  // a bit for each OS page inside that reads as zero
-    std::uint32_t slices;                       // of the run
+    base::single_writer<std::uint32_t> slices;  // of the run
     std::uint16_t arena;                        // that it lies in
     base::single_writer<int> countdown;         // what `out` counts down from; 0: it does not
     base::node_index left_by;                   // the heap that last left the page, full, to others
@@ -80,16 +80,16 @@ struct alignas(128) page {
 
     /// The run that the page lies in; huge blocks have none, but a mapping of this length.
     [[nodiscard]] space::run memory() const noexcept {
-        return {.base = start, .slices = slices, .arena = arena};
+        return {.base = start, .slices = slices.get(), .arena = arena};
     }
 
     void lie_in(space::run const& run) noexcept {
         start = run.base;
-        slices = run.slices;
+        slices.set(run.slices);
         arena = run.arena;
     }
 
-    [[nodiscard]] std::size_t bytes() const noexcept { return slices * sizing::slice_bytes; }
+    [[nodiscard]] std::size_t bytes() const noexcept { return slices.get() * sizing::slice_bytes; }
 
     /// Start of the block that holds `ptr`.
     [[nodiscard]] std::byte* block_of(void const* ptr) const noexcept {
@@ -147,7 +147,7 @@ struct alignas(128) page {
 
     /// Whether no block can be had from it but for what others may have freed.
     [[nodiscard]] bool is_full() const noexcept {
-        return local == nullptr && capacity.get() == reserved && purged.get() == 0;
+        return local == nullptr && capacity.get() == reserved.get() && purged.get() == 0;
     }
 
     /// Gives whole OS pages back in which no block is outside, but for those already given back.

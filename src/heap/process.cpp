@@ -88,6 +88,7 @@ thread_heap* enter_thread() noexcept {
     if (own == nullptr) {
         return nullptr;
     }
+    own->thread_id.store(os::thread_id(), std::memory_order_relaxed);
     own->phase.store(heap_phase::active, std::memory_order_relaxed);
     process.active_heaps.fetch_add(1, std::memory_order_relaxed);
     this_thread = own;

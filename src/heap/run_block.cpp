@@ -35,7 +35,7 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
         return nullptr;
     }
     home->lie_in(memory);
-    home->slices = static_cast<std::uint32_t>(slices);
+    home->slices.set(static_cast<std::uint32_t>(slices));
     home->purged.set(0);
     home->divisor = 0;  // is_block_start() is for small pages
     home->frees.set(&home->local);
@@ -43,7 +43,7 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
     home->out.set(1);
     home->capacity.set(1);
     home->block_bytes.set(0);
-    home->reserved = 1;
+    home->reserved.set(1);
     home->size_class = 0;
     home->countdown.set(0);
     home->remote.reset(hold::held);
@@ -59,7 +59,7 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
 void forget(page& home) noexcept {
     set_size(home, 0);
     home.kind.store(page_kind::none, std::memory_order_relaxed);
-    pages.clear(home.start, home.slices);
+    pages.clear(home.start, home.slices.get());
     process.descriptors.deallocate(home);
 }
 
@@ -166,17 +166,17 @@ bool resize_huge_in_place(page& home, std::size_t bytes) noexcept {
 
 bool resize_large_in_place(page& home, std::size_t bytes) noexcept {
     std::size_t const slices = slices_for(bytes);
-    std::size_t const before = home.slices;
+    std::size_t const before = home.slices.get();
     space::run memory = home.memory();
     if (slices > before && (slices * slice_bytes >= huge_bytes_min ||
                             !process.space.extend(memory, slices - before))) {
         return false;
     }
     if (slices != before) {
-        home.slices = memory.slices;
+        home.slices.set(memory.slices);
         bool const entered = pages.resize(home.start, before, slices, &home);
         process.space.shorten(memory, entered ? slices : before);
-        home.slices = memory.slices;
+        home.slices.set(memory.slices);
         if (!entered) {
             return false;
         }

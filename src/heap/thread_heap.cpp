@@ -105,7 +105,7 @@ bool thread_heap::take_list(page& from) noexcept {
         from.out.set(from.out.get() + back);
         count_handed(size_class, back);
         from.list_zeroed = false;
-    } else if (from.capacity.get() < from.reserved) {
+    } else if (from.capacity.get() < from.reserved.get()) {
         make_blocks(from);
     } else {
         return false;
@@ -131,7 +131,7 @@ void thread_heap::make_blocks(page& in) noexcept {
     std::size_t const step =
         std::clamp(static_cast<std::size_t>(made) * bytes, make_bytes_min, make_bytes_max);
     auto const wanted = static_cast<int>(std::max<std::size_t>(step / bytes, 1));
-    int const count = std::min(wanted, in.reserved - made);
+    int const count = std::min(wanted, in.reserved.get() - made);
     in.touch(static_cast<std::size_t>(made), static_cast<std::size_t>(count));
     std::byte* const first = in.start + static_cast<std::size_t>(made) * bytes;
     std::byte* at = first;
@@ -206,7 +206,7 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     fresh->out.set(0);
     fresh->capacity.set(0);
     fresh->block_bytes.set(bytes);
-    fresh->reserved = static_cast<int>(sizing::page_blocks(size_class, slices));
+    fresh->reserved.set(static_cast<int>(sizing::page_blocks(size_class, slices)));
     fresh->size_class = static_cast<std::uint8_t>(size_class);
     fresh->list_zeroed = false;
     fresh->fresh_zeroed = memory.zeroed;

@@ -44,9 +44,13 @@ class alignas(64) thread_heap {
         page* current = nullptr;
     };
 
+public:
+    using list_heads = std::array<slot, sizing::class_count>;
+
+private:
     // First, and as large as a quantum: a small request's slot is then found by rounding up the
     // sum of the heap's address and its size.
-    std::array<slot, sizing::class_count> slots_{};
+    list_heads slots_{};
     static_assert(sizeof(slot) == sizing::quantum);
 
 public:
@@ -96,6 +100,9 @@ public:
     /// Free blocks in the allocation list of a class. Owner only, or when the owner is at rest.
     [[nodiscard]] std::size_t listed(unsigned size_class) const noexcept;
 
+    /// Where the lists of all classes begin; for others to copy (heap/list_reader.hpp).
+    [[nodiscard]] list_heads const* lists() const noexcept { return &slots_; }
+
     /// The allocation list of a class and the page its blocks lie in; null: none.
     [[nodiscard]] block* head(unsigned size_class) const noexcept {
         return slots_[size_class].head;
@@ -112,6 +119,7 @@ public:
     std::array<std::atomic<std::uint64_t>, sizing::class_count> handed{};
     std::atomic<std::uint64_t> cross_thread_frees{0};
     std::atomic<heap_phase> phase{heap_phase::unused};
+    std::atomic<std::uint32_t> thread_id{0};  // the system's, of the owner
     bool in_slow_path = false;
 
     std::atomic<base::node_index> node_link{base::node_index::none};

@@ -13,6 +13,7 @@
 #include "control/report.hpp"
 #include "control/scavenger.hpp"
 #include "control/statistics.hpp"
+#include "control/statistics_text.hpp"
 
 // glibc's own free under the name by which it stays reachable when free is replaced.
 // NOLINTNEXTLINE(bugprone-reserved-identifier): glibc's name
@@ -97,15 +98,16 @@ __attribute__((destructor)) void report_at_exit() noexcept {
     if (wanted.stats == 0 && !to_file) {
         return;
     }
-    control::statistics const now = control::collect_statistics();
+    control::statistics now = control::collect_statistics();
+    control::add_process_figures(now);
     base::text_buffer<control::statistics_text_bytes> text;
     if (to_file) {
-        control::export_statistics(now, text);
+        control::describe_statistics(now.with_classes(), TARN_STATS_KEYS, text);
         control::write_file(wanted.stats_file.view(), text.view());
         text.clear();
     }
     if (wanted.stats != 0) {
-        control::describe_statistics(now, text);
+        control::describe_statistics(now.with_classes(), TARN_STATS_REPORT, text);
         control::write_report(text.view());
     }
 }

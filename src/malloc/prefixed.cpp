@@ -7,8 +7,10 @@
 #include "tarn/tarn.h"
 
 #include "heap/process.hpp"
+#include "control/audit.hpp"
 #include "control/options.hpp"
 #include "control/statistics.hpp"
+#include "control/statistics_text.hpp"
 #include "malloc/entry.hpp"
 
 using tarn::impl::heap::this_thread;
@@ -19,6 +21,21 @@ namespace heap = tarn::impl::heap;
 #define TARN_TEXT(x) #x
 #define TARN_VERSION_TEXT(major, minor, patch) \
     TARN_TEXT(major) "." TARN_TEXT(minor) "." TARN_TEXT(patch)
+
+namespace {
+
+bool is_known(tarn_stats const* out) noexcept {
+    return out != nullptr && out->size >= sizeof(std::size_t) && out->size <= sizeof(tarn_stats);
+}
+
+/// As much as the caller's tarn_stats has room for.
+void hand_over(tarn_stats const& from, tarn_stats& to) noexcept {
+    std::size_t const size = to.size;
+    std::memcpy(&to, &from, size);
+    to.size = size;
+}
+
+}  // namespace
 
 extern "C" {
 
@@ -64,26 +81,45 @@ std::size_t tarn_malloc_usable_size(void const* block) noexcept {
 }
 
 int tarn_stats_get(tarn_stats* out) noexcept {
-    if (out == nullptr || out->size < sizeof(std::size_t) || out->size > sizeof(tarn_stats)) {
+    return tarn_stats_get_all(out, nullptr, 0, nullptr, 0);
+}
+
+int tarn_stats_get_all(tarn_stats* out, tarn_class_stats* classes, std::size_t class_room,
+                       tarn_thread_stats* threads, std::size_t thread_room) noexcept {
+    if (!is_known(out)) {
         return EINVAL;
     }
-    control::statistics const now = control::collect_statistics();
-    tarn_stats const full{.size = out->size,
-                          .live_bytes = now.live_bytes,
-                          .live_peak_bytes = now.live_peak_bytes,
-                          .live_blocks = now.live_blocks,
-                          .mapped_bytes = now.mapped_bytes,
-                          .reserved_bytes = now.reserved_bytes,
-                          .metadata_bytes = now.metadata_bytes,
-                          .held_by_threads_bytes = now.held_by_threads_bytes,
-                          .free_in_bins_bytes = now.free_in_bins_bytes,
-                          .free_runs_bytes = now.free_runs_bytes,
-                          .purged_bytes = now.purged_bytes,
-                          .cross_thread_frees = now.cross_thread_frees,
-                          .threads = now.threads,
-                          .page_count = now.page_count};
-    std::memcpy(out, &full, out->size);
+    control::statistics now =
+        control::collect_statistics({threads, threads == nullptr ? 0 : thread_room});
+    control::add_process_figures(now);
+    now.by_thread = threads;
+    now.by_class = classes;
+    now.class_count = classes == nullptr ? 0 : std::min(class_room, now.classes.size());
+    std::copy_n(now.classes.begin(), now.class_count, classes);
+    hand_over(now, *out);
     return 0;
+}
+
+std::size_t tarn_stats_format(tarn_stats const* of, int format, char* to,
+                              std::size_t room) noexcept {
+    if (of == nullptr) {
+        return 0;
+    }
+    tarn::impl::base::text_sink text{to, room == 0 ? 0 : room - 1};
+    control::describe_statistics(*of, format, text);
+    if (room != 0) {
+        to[text.view().size()] = '\0';
+    }
+    return text.length();
+}
+
+std::size_t tarn_audit(tarn_stats* out) noexcept {
+    control::statistics found;
+    std::size_t const contradictions = control::audit(found);
+    if (is_known(out)) {
+        hand_over(found, *out);
+    }
+    return contradictions;
 }
 
 std::size_t tarn_purge(int scope) noexcept {
@@ -101,7 +137,9 @@ std::size_t tarn_scavenge() noexcept { return heap::scavenge(this_thread, TARN_C
 
 void tarn_stats_print(int fd) noexcept {
     tarn::impl::base::text_buffer<control::statistics_text_bytes> text;
-    control::describe_statistics(control::collect_statistics(), text);
+    control::statistics now = control::collect_statistics();
+    control::add_process_figures(now);
+    control::describe_statistics(now.with_classes(), TARN_STATS_REPORT, text);
     tarn::impl::platform::os::write_all(fd, text.view().data(), text.view().size());
 }
 

@@ -69,11 +69,16 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where) {
 ///   is_secure            the process runs with rights its caller lacks (set-user-id and the like)
 ///   resident_bytes       0 when the system does not tell (no /proc)
 ///   wait_for             as wait, for so many milliseconds at most
+///   thread_id            the calling thread's, unique in the system while it lives
+///   read_memory          copies bytes of this process, as many as are mapped readable, and returns
+///                        their number: no fault where nothing is, no data race where somebody
+///                        writes; 0 also where the system does not offer it
 ///   write_all            best effort, async-signal-safe, retries short writes
 // clang-format off
 template <class P>
 concept os_process = requires(std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                              char const* text, std::size_t bytes, int fd) {
+                              char const* text, std::size_t bytes, int fd, void const* from,
+                              void* to) {
     { P::address_space_limit() } noexcept -> std::same_as<std::size_t>;
     { P::monotonic_ms() } noexcept -> std::same_as<std::uint64_t>;
     { P::random_bits() } noexcept -> std::same_as<std::uint64_t>;
@@ -83,6 +88,8 @@ concept os_process = requires(std::atomic<std::uint32_t>& word, std::uint32_t ex
     { P::peak_resident_bytes() } noexcept -> std::same_as<std::uint64_t>;
     { P::page_faults() } noexcept -> std::same_as<std::uint64_t>;
     { P::process_id() } noexcept -> std::same_as<std::uint32_t>;
+    { P::thread_id() } noexcept -> std::same_as<std::uint32_t>;
+    { P::read_memory(from, to, bytes) } noexcept -> std::same_as<std::size_t>;
     { P::write_all(fd, text, bytes) } noexcept;
     { P::wait(word, expected) } noexcept;
     { P::wait_for(word, expected, expected) } noexcept;

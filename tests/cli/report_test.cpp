@@ -22,7 +22,7 @@ process_stats some_stats(std::uint64_t pid) {
     stats.version = "0.1.0";
     stats.pid = pid;
     stats.live_peak_bytes = 3 << 20;
-    stats.peak_resident_bytes = 5 << 20;
+    stats.resident_peak_bytes = 5 << 20;
     stats.cross_thread_frees = 1234;
     stats.threads = 1;
     return stats;

@@ -21,7 +21,7 @@ PATIENCE_S = 30
 BOTH_WAYS = ((), ("--stats",))  # tarn becomes the program, or watches it
 KEYS = """live_bytes live_peak_bytes live_blocks mapped_bytes reserved_bytes metadata_bytes
 held_by_threads_bytes free_in_bins_bytes free_runs_bytes purged_bytes cross_thread_frees threads
-page_count resident_bytes peak_resident_bytes page_faults""".split()
+pages resident_bytes resident_peak_bytes page_faults""".split()
 # The shell finds the folder of the statistics as any program could.
 FIND_FOLDER = 'd=${TARN_OPTIONS##*stats_file=}; d=${d%/%p}; '
 

@@ -47,7 +47,7 @@ TEST(stats, counts_live_blocks_exactly_when_alone) {
     EXPECT_GE(full.reserved_bytes, full.mapped_bytes);
     EXPECT_GT(full.metadata_bytes, 0U);
     EXPECT_GE(full.threads, 1U);
-    EXPECT_GT(full.page_count, before.page_count);
+    EXPECT_GT(full.pages, before.pages);
     for (void* const block : blocks) {
         tarn_free(block);
     }

@@ -70,7 +70,7 @@ void add_classes(page& out, process_stats const& stats) {
 
 void add_process(page& out, process_stats const& stats) {
     out.line("  {:<20}{:>12}{:>12}", "", "peak", "at the end");
-    out.line("  {:<20}{:>12}{:>12}", "resident memory", format_bytes(stats.peak_resident_bytes),
+    out.line("  {:<20}{:>12}{:>12}", "resident memory", format_bytes(stats.resident_peak_bytes),
              format_bytes(stats.resident_bytes));
     out.line("  {:<20}{:>12}{:>12}   in {}", "live", format_bytes(stats.live_peak_bytes),
              format_bytes(stats.live_bytes), plural(stats.live_blocks, "block", "blocks"));
@@ -84,7 +84,7 @@ void add_process(page& out, process_stats const& stats) {
              "free blocks in pages that any thread may take");
     out.fact("free runs", format_bytes(stats.free_runs_bytes), "not yet given back to the system");
     out.fact("purged", format_bytes(stats.purged_bytes), "given back to the system, in total");
-    out.fact("pages", format_count(stats.page_count), "in use, large blocks among them");
+    out.fact("pages", format_count(stats.pages), "in use, large blocks among them");
     out.fact("cross-thread frees", format_count(stats.cross_thread_frees));
     out.fact("page faults", format_count(stats.page_faults));
     add_classes(out, stats);
@@ -125,12 +125,12 @@ void add_others(page& out, std::vector<process_stats const*> const& others) {
     process_stats sum;
     for (process_stats const* const each : others) {
         sum.live_peak_bytes += each->live_peak_bytes;
-        sum.peak_resident_bytes += each->peak_resident_bytes;
+        sum.resident_peak_bytes += each->resident_peak_bytes;
         sum.cross_thread_frees += each->cross_thread_frees;
     }
     out.line("  {} reported; summed up: live peak {}, resident peak {}, cross-thread frees {}",
              plural(others.size(), "further process", "further processes"),
-             format_bytes(sum.live_peak_bytes), format_bytes(sum.peak_resident_bytes),
+             format_bytes(sum.live_peak_bytes), format_bytes(sum.resident_peak_bytes),
              format_count(sum.cross_thread_frees));
 }
 

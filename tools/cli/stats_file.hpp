@@ -38,9 +38,9 @@ struct process_stats {
     std::uint64_t purged_bytes = 0;
     std::uint64_t cross_thread_frees = 0;
     std::uint64_t threads = 0;
-    std::uint64_t page_count = 0;
+    std::uint64_t pages = 0;
     std::uint64_t resident_bytes = 0;
-    std::uint64_t peak_resident_bytes = 0;
+    std::uint64_t resident_peak_bytes = 0;
     std::uint64_t page_faults = 0;
     std::vector<class_stats> classes;
 };
@@ -59,9 +59,9 @@ inline constexpr std::array<std::pair<std::string_view, std::uint64_t process_st
     {"purged_bytes", &process_stats::purged_bytes},
     {"cross_thread_frees", &process_stats::cross_thread_frees},
     {"threads", &process_stats::threads},
-    {"page_count", &process_stats::page_count},
+    {"pages", &process_stats::pages},
     {"resident_bytes", &process_stats::resident_bytes},
-    {"peak_resident_bytes", &process_stats::peak_resident_bytes},
+    {"resident_peak_bytes", &process_stats::resident_peak_bytes},
     {"page_faults", &process_stats::page_faults},
 }};
 

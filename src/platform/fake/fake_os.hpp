@@ -26,6 +26,7 @@ struct fake_os {
         std::size_t reserve_limit_bytes = ~std::size_t{0};  // address space, as RLIMIT_AS
         std::size_t commit_limit_bytes = ~std::size_t{0};   // as overcommit_memory=2
         bool move_pages_works = true;
+        bool read_memory_works = true;
         std::uint64_t clock_ms = 1000;
         bool secure = false;
         char** environment = nullptr;
@@ -70,6 +71,12 @@ struct fake_os {
     static std::uint64_t page_faults() noexcept { return linux_os::page_faults(); }
 
     static std::uint32_t process_id() noexcept { return linux_os::process_id(); }
+
+    static std::uint32_t thread_id() noexcept { return linux_os::thread_id(); }
+
+    static std::size_t read_memory(void const* from, void* to, std::size_t bytes) noexcept {
+        return control().read_memory_works ? linux_os::read_memory(from, to, bytes) : 0;
+    }
 
     static void write_all(int fd, char const* text, std::size_t bytes) noexcept {
         linux_os::write_all(fd, text, bytes);

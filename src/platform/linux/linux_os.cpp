@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -392,6 +393,19 @@ std::uint64_t linux_os::page_faults() noexcept {
 }
 
 std::uint32_t linux_os::process_id() noexcept { return static_cast<std::uint32_t>(::getpid()); }
+
+std::uint32_t linux_os::thread_id() noexcept {
+    return static_cast<std::uint32_t>(::syscall(SYS_gettid));
+}
+
+std::size_t linux_os::read_memory(void const* from, void* to, std::size_t bytes) noexcept {
+    iovec const target{.iov_base = to, .iov_len = bytes};
+    iovec const source{.iov_base = const_cast<void*>(from), .iov_len = bytes};
+    int const kept = errno;
+    auto const got = ::syscall(SYS_process_vm_readv, ::getpid(), &target, 1UL, &source, 1UL, 0UL);
+    errno = kept;
+    return got < 0 ? 0 : static_cast<std::size_t>(got);
+}
 
 void linux_os::write_all(int fd, char const* text, std::size_t bytes) noexcept {
     while (bytes != 0) {

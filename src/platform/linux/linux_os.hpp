@@ -40,6 +40,8 @@ struct linux_os {
     static std::uint64_t peak_resident_bytes() noexcept;
     static std::uint64_t page_faults() noexcept;
     static std::uint32_t process_id() noexcept;
+    static std::uint32_t thread_id() noexcept;
+    static std::size_t read_memory(void const* from, void* to, std::size_t bytes) noexcept;
     static void write_all(int fd, char const* text, std::size_t bytes) noexcept;
     /// Opens `path` for appending, creating it with mode 0600; -1 when that fails.
     static int open_append(char const* path) noexcept;

@@ -22,7 +22,7 @@ statistics example() {
     of.huge_peak_bytes = 45'000;
     of.mapped_bytes = 107'000;
     of.reserved_bytes = 1'000'000;
-    of.arena_peak_bytes = 90'000;
+    of.arenas_peak_bytes = 90'000;
     of.live_bytes = 70'000;
     of.live_blocks = 11;
     of.free_runs_bytes = 16'384;

@@ -98,7 +98,7 @@ std::uint64_t hash_of_everything() {
             }
         }
         if (each.start != nullptr) {
-            for (std::size_t slice = 0; slice < each.slices; ++slice) {
+            for (std::size_t slice = 0; slice < each.slices.get(); ++slice) {
                 hash = mix(hash,
                            base::address_of(pages.find(each.start + slice * sizing::slice_bytes)));
             }
@@ -135,7 +135,7 @@ verdict adopt_and_judge() {
         binned += word.how() == hold::binned ? 1 : 0;
         if (word.how() == hold::adrift) {
             is_sound = is_sound && word.list() == nullptr && each.local == nullptr &&
-                       each.out.get() == each.reserved;
+                       each.out.get() == each.reserved.get();
         }
     });
     for (void* const block : *now.live) {

@@ -201,7 +201,7 @@ TEST(repair_of_every_class, finds_the_free_blocks) {
         scoped_heap heap;
         std::vector<void*> live{heap->allocate(sizing::class_bytes(size_class))};
         page* const home = page_of(live[0]);
-        auto const count = static_cast<std::size_t>(home->reserved);
+        auto const count = static_cast<std::size_t>(home->reserved.get());
         while (live.size() < count) {
             live.push_back(heap->allocate(sizing::class_bytes(size_class)));
         }

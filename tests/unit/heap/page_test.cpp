@@ -206,7 +206,7 @@ protected:
         bytes_ = sizing::class_bytes(sizing::class_of(bytes));
         blocks_.push_back((*heap_)->allocate(bytes));
         home_ = &home_of(blocks_[0]);
-        while (static_cast<int>(blocks_.size()) < home_->reserved) {
+        while (static_cast<int>(blocks_.size()) < home_->reserved.get()) {
             blocks_.push_back((*heap_)->allocate(bytes));
         }
         home_->end_countdown();
@@ -328,7 +328,7 @@ TEST_F(page_audit, names_what_broke) {
         "out.get\\(\\) >= 0");
     EXPECT_DEATH(
         {
-            home.capacity.set(home.reserved + 1);
+            home.capacity.set(home.reserved.get() + 1);
             home.audit();
         },
         "reserved");

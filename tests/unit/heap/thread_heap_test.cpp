@@ -79,14 +79,14 @@ TEST_F(thread_heaps, fill_a_page_in_rising_order_and_touch_it_as_it_is_used) {
     EXPECT_EQ(home.capacity.get(), 256);  // 4 KiB
     auto* last = static_cast<std::byte*>(first);
     std::vector<void*> blocks{first};
-    for (int i = 1; i < home.reserved; ++i) {
+    for (int i = 1; i < home.reserved.get(); ++i) {
         blocks.push_back(heap->allocate(16));
         ASSERT_EQ(blocks.back(), last + 16);
         last += 16;
         // What is made ahead is at most what is used, and one step.
         ASSERT_LE(static_cast<std::size_t>(home.capacity.get()), 2 * blocks.size() + 256);
     }
-    EXPECT_EQ(home.capacity.get(), home.reserved);
+    EXPECT_EQ(home.capacity.get(), home.reserved.get());
     free_all(*heap, blocks);
 }
 
@@ -349,17 +349,17 @@ protected:
 };
 
 TEST_F(resting_page, stays_with_its_owner_until_an_eighth_is_free) {
-    int const frees = home_->reserved / 8;
+    int const frees = home_->reserved.get() / 8;
     ASSERT_GT(frees, 1);
     for (int i = 0; i < frees; ++i) {
         EXPECT_EQ(home_->owner.get(), &**heap_);
         EXPECT_TRUE(home_->counts_down());
-        EXPECT_EQ(home_->outside(), home_->reserved - i);
+        EXPECT_EQ(home_->outside(), home_->reserved.get() - i);
         (*heap_)->audit();
         (*heap_)->deallocate(take_one());
     }
     EXPECT_FALSE(home_->counts_down());
-    EXPECT_EQ(home_->outside(), home_->reserved - frees);
+    EXPECT_EQ(home_->outside(), home_->reserved.get() - frees);
     (*heap_)->audit();
 }
 

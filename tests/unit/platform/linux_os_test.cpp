@@ -196,6 +196,26 @@ TEST(linux_os, resident_memory_follows_use) {
     EXPECT_LE(linux_os::resident_bytes(), during - bytes / 2);
 }
 
+TEST(linux_os, reads_memory_as_far_as_it_is_there) {
+    std::size_t const page = linux_os::page_bytes();
+    auto* const base = static_cast<std::byte*>(linux_os::reserve(2 * page, {}));
+    ASSERT_NE(base, nullptr);
+    ASSERT_TRUE(linux_os::commit(base, page));
+    std::memset(base, 7, page);
+    std::vector<std::byte> copy(2 * page);
+    errno = 0;
+    std::size_t const got = linux_os::read_memory(base, copy.data(), copy.size());
+    if (got == 0) {
+        GTEST_SKIP() << "process_vm_readv is refused";
+    }
+    EXPECT_EQ(got, page);
+    EXPECT_EQ(std::memcmp(copy.data(), base, page), 0);
+    EXPECT_EQ(linux_os::read_memory(base + page, copy.data(), page), 0U);
+    EXPECT_EQ(linux_os::read_memory(nullptr, copy.data(), page), 0U);
+    EXPECT_EQ(errno, 0);
+    linux_os::release(base, 2 * page);
+}
+
 TEST(linux_os, writes_all_through_a_full_pipe) {
     std::array<int, 2> ends{};
     ASSERT_EQ(::pipe(ends.data()), 0);
