@@ -4,6 +4,7 @@
 #include <cstring>
 #include <span>
 
+#include "base/attributes.hpp"
 #include "base/errno_keeper.hpp"
 #include "platform/os.hpp"
 
@@ -87,9 +88,11 @@ private:
     std::size_t filled_ = 0;
 };
 
-/// Calls visit(line) for every line until it says true. True: it did.
-template <std::size_t Room = 512, class Visit>
-bool any_line(std::string_view directory, std::string_view name, Visit visit) noexcept {
+/// Calls visit(line) for every line until it says true. True: it did. Not inlined: its room is not
+/// to add to that of other calls.
+template <std::size_t Room = 256, class Visit>
+TARN_NOINLINE bool any_line(std::string_view directory, std::string_view name,
+                            Visit visit) noexcept {
     file_path path;
     path << directory << name << '\0';
     if (path.truncated()) {
@@ -143,7 +146,7 @@ std::string_view name_of(cgroup_controller controller) noexcept {
     return controller == cgroup_controller::memory ? "memory" : "cpu";
 }
 
-constexpr std::size_t mount_line_bytes_max = 1536;  // those of other file systems may be longer
+constexpr std::size_t mount_line_bytes_max = 1024;  // those of other file systems may be longer
 
 /// The path in /proc/self/cgroup; the version of the hierarchy it belongs to.
 cgroup_version find_path(std::string_view controller, std::string_view root,
@@ -232,7 +235,7 @@ memory_limits read_memory_limits(cgroup& of) noexcept {
     return least;
 }
 
-std::optional<std::size_t> memory_usage_bytes(cgroup const& of) noexcept {
+std::optional<memory_usage> read_memory_usage(cgroup const& of) noexcept {
     base::errno_keeper const kept;
     if (of.version == cgroup_version::none) {
         return std::nullopt;
@@ -247,7 +250,9 @@ std::optional<std::size_t> memory_usage_bytes(cgroup const& of) noexcept {
     std::uint64_t const idle_cache =
         number_of(is_v1 ? "total_inactive_file" : "inactive_file", group, "/memory.stat")
             .value_or(0);
-    return static_cast<std::size_t>(*used - std::min(*used, idle_cache));
+    return memory_usage{
+        .charged_bytes = static_cast<std::size_t>(*used),
+        .needed_bytes = static_cast<std::size_t>(*used - std::min(*used, idle_cache))};
 }
 
 std::uint64_t memory_exhaustions(cgroup const& of) noexcept {

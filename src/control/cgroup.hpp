@@ -2,7 +2,8 @@
 // tasks wait for memory. Version 1, version 2 and both at once, in containers and namespaces too.
 //
 // Threads    any. Async-signal-safe.
-// Always     works before libc is ready; allocates nothing; 3 KiB of stack at most; keeps errno. A
+// Always     works before libc is ready; allocates nothing; 4.5 KiB of stack at most; keeps errno.
+// A
 //            file that is absent or not as documented counts as not told, and its ancestors may
 //            still tell. An ancestor outside of what is mounted can't be seen.
 // Cost       find_cgroup(): two files of /proc. The rest: a file or two per level of the hierarchy.
@@ -51,11 +52,17 @@ struct memory_limits {
 /// The least limits of the group and its ancestors.
 memory_limits read_memory_limits(cgroup& of) noexcept;
 
-/// Memory in use by the group that sets the limit, after read_memory_limits(). Without
-/// the file cache not used lately, which the kernel takes back before it refuses or kills: else a
-/// program that reads much would seem to be at its limit. Cache in use and kernel memory count.
-/// Nothing where the system does not tell.
-[[nodiscard]] std::optional<std::size_t> memory_usage_bytes(cgroup const& of) noexcept;
+/// Memory in use by the group that sets the limit.
+struct memory_usage {
+    std::size_t charged_bytes = 0;  // all that the limit is compared with
+    /// Without the file cache not used lately, which the kernel takes back before it refuses or
+    /// kills: else a program that reads much would seem to be at its limit. Cache in use and
+    /// kernel memory count.
+    std::size_t needed_bytes = 0;
+};
+
+/// After read_memory_limits(), which finds the group. Nothing where the system does not tell.
+[[nodiscard]] std::optional<memory_usage> read_memory_usage(cgroup const& of) noexcept;
 
 /// How often the kernel has killed in the group that sets the limit, or found nothing else to do;
 /// 0 where the system does not tell.
