@@ -39,11 +39,10 @@ struct pressure_watcher {
     std::atomic<watch_phase> state{watch_phase::absent};
     std::atomic<std::uint32_t> change{0};      // rung when `state` has changed
     std::atomic<std::uint32_t> generation{0};  // another one: a fork made the thread not ours
-    std::atomic<std::uint32_t> holders{
-        0};  // both threads, and `running`: it is over when none holds it
-    std::atomic<std::uint32_t> alarm{0};      // rung for the thread that calls
-    std::atomic<std::uint32_t> told{0};       // the highest level the sensor heard of
-    std::atomic<int const*> caller{nullptr};  // the thread that calls, by the address of its errno
+    std::atomic<std::uint32_t> holders{0};     // both threads and `running`; at 0 it is over
+    std::atomic<std::uint32_t> alarm{0};       // rung for the thread that calls
+    std::atomic<std::uint32_t> told{0};        // the highest level the sensor heard of
+    std::atomic<int const*> caller{nullptr};   // the thread that calls, by the address of its errno
 
     // By the sensor. Its waker lies there when sensor_ready says so.
     std::atomic<bool> sensor_ready{false};
@@ -245,6 +244,14 @@ void run_sensor() noexcept {
     leave_watch(generation);
 }
 
+std::size_t least(memory_limits const& limits) noexcept {
+    return std::min(limits.hard_bytes, limits.high_bytes);
+}
+
+bool reaches(std::size_t usage, std::size_t limit, std::size_t percent) noexcept {
+    return limit != no_limit && usage >= limit / 100 * percent;
+}
+
 // --- the thread that calls -----------------------------------------------------------------------
 
 bool is_caller() noexcept {
@@ -256,7 +263,7 @@ pressure_reading read_pressure(cgroup& group) noexcept {
     pressure_reading reading;
     reading.at_ms = os::monotonic_ms();
     reading.limits = read_memory_limits(group);
-    reading.usage_bytes = memory_usage_bytes(group);
+    reading.usage = read_memory_usage(group);
     reading.exhaustions = memory_exhaustions(group);
     reading.stall = read_memory_stall(group, watcher.root.view());
     return reading;
@@ -264,11 +271,13 @@ pressure_reading read_pressure(cgroup& group) noexcept {
 
 /// Whether something matters that the kernel does not say by itself.
 bool must_poll(pressure_reading const& now) noexcept {
-    bool const has_limit =
-        now.usage_bytes && std::min(now.limits.hard_bytes, now.limits.high_bytes) != no_limit;
-    // With the limit changed, the thresholds are in the wrong places.
-    return (has_limit &&
-            watcher.heard_limit_bytes.load(std::memory_order_relaxed) != now.limits.hard_bytes) ||
+    bool const has_limit = now.usage && least(now.limits) != no_limit;
+    // The thresholds are in the wrong places when the limit has changed. And they have been passed
+    // when cache fills the group: what takes the place of cache passes none.
+    bool const hears_usage =
+        watcher.heard_limit_bytes.load(std::memory_order_relaxed) == least(now.limits) &&
+        now.usage && !reaches(now.usage->charged_bytes, least(now.limits), moderate_percent);
+    return (has_limit && !hears_usage) ||
            (now.stall && !watcher.hears_stalls.load(std::memory_order_relaxed));
 }
 
@@ -346,12 +355,13 @@ bool prepare_watch(pressure_watch const& wanted) noexcept {
     watcher.sensor_settled.store(false, std::memory_order_relaxed);
     watcher.group = find_cgroup(cgroup_controller::memory, wanted.root);
     watcher.limits = read_memory_limits(watcher.group);
-    return memory_usage_bytes(watcher.group) || read_memory_stall(watcher.group, wanted.root);
+    return read_memory_usage(watcher.group) || read_memory_stall(watcher.group, wanted.root);
 }
 
 /// With the state `starting`, which keeps others out.
 bool launch_watch(pressure_watch const& wanted) noexcept {
-    if (!prepare_watch(wanted)) {
+    // Calls may be the first to allocate, in a thread that does not start the allocator.
+    if (!prepare_watch(wanted) || !heap::start_process()) {
         return false;
     }
     watcher.holders.store(3, std::memory_order_relaxed);
@@ -378,14 +388,11 @@ pressure_level judge_pressure(pressure_reading const& before,
                               pressure_reading const& now) noexcept {
     bool moderate = false;
     bool critical = now.exhaustions > before.exhaustions;
-    if (now.usage_bytes) {
-        auto const reaches = [&](std::size_t limit, std::size_t percent) {
-            return limit != no_limit && *now.usage_bytes >= limit / 100 * percent;
-        };
-        moderate =
-            reaches(std::min(now.limits.hard_bytes, now.limits.high_bytes), moderate_percent);
-        critical = critical || reaches(now.limits.hard_bytes, critical_percent) ||
-                   (now.limits.high_bytes != no_limit && *now.usage_bytes >= now.limits.high_bytes);
+    if (now.usage) {
+        std::size_t const usage = now.usage->needed_bytes;
+        moderate = reaches(usage, least(now.limits), moderate_percent);
+        critical = critical || reaches(usage, now.limits.hard_bytes, critical_percent) ||
+                   (now.limits.high_bytes != no_limit && usage >= now.limits.high_bytes);
     }
     std::uint64_t const passed_ms = now.at_ms - before.at_ms;
     if (now.stall && before.stall && passed_ms >= stall_window_ms) {

@@ -64,7 +64,7 @@ struct pressure_events {
 struct pressure_reading {
     std::uint64_t at_ms = 0;
     memory_limits limits;
-    std::optional<std::size_t> usage_bytes;
+    std::optional<memory_usage> usage;
     std::uint64_t exhaustions = 0;
     std::optional<memory_stall> stall;
 };

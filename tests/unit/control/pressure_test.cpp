@@ -37,7 +37,7 @@ pressure_reading usage_of(std::size_t usage, std::size_t hard, std::size_t high 
     pressure_reading reading;
     reading.at_ms = 5000;
     reading.limits = {.hard_bytes = hard, .high_bytes = high};
-    reading.usage_bytes = usage;
+    reading.usage = memory_usage{.charged_bytes = 2 * usage, .needed_bytes = usage};
     return reading;
 }
 
@@ -389,6 +389,11 @@ private:
     std::string inner_;
 };
 
+std::size_t usage_now(cgroup const& group) {
+    auto const usage = read_memory_usage(group);
+    return usage ? usage->needed_bytes : no_limit;
+}
+
 TEST(pressure_watch, hears_the_kernel_when_a_group_of_version_1_fills) {
     constexpr std::size_t limit = 128 * MiB;
     own_group group;
@@ -408,7 +413,7 @@ TEST(pressure_watch, hears_the_kernel_when_a_group_of_version_1_fills) {
     cgroup here = find_cgroup(cgroup_controller::memory);
     EXPECT_EQ(read_memory_limits(here).hard_bytes, limit);
     std::vector<void*> held;
-    while (memory_usage_bytes(here).value_or(limit) < limit / 100 * 88) {
+    while (usage_now(here) < limit / 100 * 88) {
         void* const piece = ::mmap(nullptr, MiB, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
         ASSERT_NE(piece, MAP_FAILED);
