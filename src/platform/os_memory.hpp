@@ -68,6 +68,9 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where) {
 ///   initial_environment  environ as the kernel passed it, before libc is ready; may be null
 ///   is_secure            the process runs with rights its caller lacks (set-user-id and the like)
 ///   resident_bytes       0 when the system does not tell (no /proc)
+///   cpus_allowed         CPUs the calling thread may run on; 1 when the system does not tell
+///   open_read            a descriptor that exec closes; -1: there is no such file, or not for us
+///   read_some            the next bytes, `bytes` at most; 0 at the end, negative after an error
 ///   wait_for             as wait, for so many milliseconds at most
 ///   thread_id            the calling thread's, unique in the system while it lives
 ///   read_memory          copies bytes of this process, as many as are mapped readable, and returns
@@ -77,8 +80,8 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where) {
 // clang-format off
 template <class P>
 concept os_process = requires(std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                              char const* text, std::size_t bytes, int fd, void const* from,
-                              void* to) {
+                              char const* text, char* to, std::size_t bytes, int fd,
+                              void const* from) {
     { P::address_space_limit() } noexcept -> std::same_as<std::size_t>;
     { P::monotonic_ms() } noexcept -> std::same_as<std::uint64_t>;
     { P::random_bits() } noexcept -> std::same_as<std::uint64_t>;
@@ -90,10 +93,15 @@ concept os_process = requires(std::atomic<std::uint32_t>& word, std::uint32_t ex
     { P::process_id() } noexcept -> std::same_as<std::uint32_t>;
     { P::thread_id() } noexcept -> std::same_as<std::uint32_t>;
     { P::read_memory(from, to, bytes) } noexcept -> std::same_as<std::size_t>;
+    { P::cpus_allowed() } noexcept -> std::same_as<std::uint32_t>;
     { P::write_all(fd, text, bytes) } noexcept;
+    { P::open_read(text) } noexcept -> std::same_as<int>;
+    { P::read_some(fd, to, bytes) } noexcept -> std::same_as<std::ptrdiff_t>;
+    { P::close_file(fd) } noexcept;
     { P::wait(word, expected) } noexcept;
     { P::wait_for(word, expected, expected) } noexcept;
     { P::wake_one(word) } noexcept;
+    { P::wake_all(word) } noexcept;
 };
 
 // clang-format on

@@ -266,4 +266,14 @@ char** fake_os::initial_environment() noexcept { return switches.environment; }
 
 bool fake_os::is_secure() noexcept { return switches.secure; }
 
+std::uint32_t fake_os::cpus_allowed() noexcept { return switches.cpus; }
+
+int fake_os::open_read(char const* path) noexcept {
+    return switches.files_open ? linux_os::open_read(path) : -1;
+}
+
+std::ptrdiff_t fake_os::read_some(int fd, char* to, std::size_t bytes) noexcept {
+    return linux_os::read_some(fd, to, std::min(bytes, switches.read_bytes_max));
+}
+
 }  // namespace tarn::impl::platform

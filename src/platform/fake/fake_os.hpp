@@ -30,6 +30,9 @@ struct fake_os {
         std::uint64_t clock_ms = 1000;
         bool secure = false;
         char** environment = nullptr;
+        bool files_open = true;                        // false: as without /proc
+        std::size_t read_bytes_max = ~std::size_t{0};  // of one read; a file may come in any pieces
+        std::uint32_t cpus = 4;
     };
 
     struct counts {
@@ -64,6 +67,10 @@ struct fake_os {
     static char** initial_environment() noexcept;
     static bool is_secure() noexcept;
 
+    static std::uint32_t cpus_allowed() noexcept;
+    static int open_read(char const* path) noexcept;
+    static std::ptrdiff_t read_some(int fd, char* to, std::size_t bytes) noexcept;
+
     static std::uint64_t resident_bytes() noexcept { return linux_os::resident_bytes(); }
 
     static std::uint64_t peak_resident_bytes() noexcept { return linux_os::peak_resident_bytes(); }
@@ -96,6 +103,8 @@ struct fake_os {
     }
 
     static void wake_one(std::atomic<std::uint32_t>& word) noexcept { linux_os::wake_one(word); }
+
+    static void wake_all(std::atomic<std::uint32_t>& word) noexcept { linux_os::wake_all(word); }
 };
 
 static_assert(os_memory<fake_os>);

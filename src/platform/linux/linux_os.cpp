@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <limits>
@@ -53,10 +54,6 @@ constexpr int reserve_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 // not be: a thread cancelled inside them would leave locks behind. Hence syscall().
 int open_file(char const* path, int flags) noexcept {
     return static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0600));
-}
-
-ssize_t read_file(int fd, char* text, std::size_t bytes) noexcept {
-    return ::syscall(SYS_read, fd, text, bytes);
 }
 
 void close_file_descriptor(int fd) noexcept { ::syscall(SYS_close, fd); }
@@ -180,7 +177,7 @@ std::uint64_t number_behind(char const* path, std::string_view key) noexcept {
     std::uint64_t number = 0;
     // Bounded by the file: its longest line lists at most 65536 groups.
     for (ssize_t got = 1; !done && got > 0;) {
-        got = read_file(fd, text.data(), text.size());
+        got = linux_os::read_some(fd, text.data(), text.size());
         for (ssize_t i = 0; i < got && !done; ++i) {
             char const character = text[static_cast<std::size_t>(i)];
             if (matched < key.size()) {
@@ -407,6 +404,17 @@ std::size_t linux_os::read_memory(void const* from, void* to, std::size_t bytes)
     return got < 0 ? 0 : static_cast<std::size_t>(got);
 }
 
+std::uint32_t linux_os::cpus_allowed() noexcept {
+    // The kernel refuses a mask with less room than the machine may have CPUs; 8192 is its largest.
+    std::array<std::uint64_t, 8192 / 64> mask{};
+    long const bytes = ::syscall(SYS_sched_getaffinity, 0, sizeof mask, mask.data());
+    std::uint32_t cpus = 0;
+    for (std::size_t i = 0; bytes > 0 && i < static_cast<std::size_t>(bytes) / 8; ++i) {
+        cpus += static_cast<std::uint32_t>(std::popcount(mask[i]));
+    }
+    return std::max<std::uint32_t>(cpus, 1);
+}
+
 void linux_os::write_all(int fd, char const* text, std::size_t bytes) noexcept {
     while (bytes != 0) {
         auto const written = ::syscall(SYS_write, fd, text, bytes);
@@ -425,6 +433,17 @@ int linux_os::open_append(char const* path) noexcept {
     return open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW);
 }
 
+int linux_os::open_read(char const* path) noexcept { return open_file(path, O_RDONLY); }
+
+std::ptrdiff_t linux_os::read_some(int fd, char* to, std::size_t bytes) noexcept {
+    for (;;) {
+        std::ptrdiff_t const got = ::syscall(SYS_read, fd, to, bytes);
+        if (got >= 0 || errno != EINTR) {
+            return got;
+        }
+    }
+}
+
 void linux_os::close_file(int fd) noexcept { close_file_descriptor(fd); }
 
 void linux_os::wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
@@ -440,6 +459,11 @@ void linux_os::wait_for(std::atomic<std::uint32_t>& word, std::uint32_t expected
 
 void linux_os::wake_one(std::atomic<std::uint32_t>& word) noexcept {
     ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
+
+void linux_os::wake_all(std::atomic<std::uint32_t>& word) noexcept {
+    ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, std::numeric_limits<int>::max(), nullptr,
+              nullptr, 0);
 }
 
 }  // namespace tarn::impl::platform

@@ -42,14 +42,18 @@ struct linux_os {
     static std::uint32_t process_id() noexcept;
     static std::uint32_t thread_id() noexcept;
     static std::size_t read_memory(void const* from, void* to, std::size_t bytes) noexcept;
+    static std::uint32_t cpus_allowed() noexcept;
     static void write_all(int fd, char const* text, std::size_t bytes) noexcept;
     /// Opens `path` for appending, creating it with mode 0600; -1 when that fails.
     static int open_append(char const* path) noexcept;
+    static int open_read(char const* path) noexcept;
+    static std::ptrdiff_t read_some(int fd, char* to, std::size_t bytes) noexcept;
     static void close_file(int fd) noexcept;
     static void wait(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept;
     static void wait_for(std::atomic<std::uint32_t>& word, std::uint32_t expected,
                          std::uint32_t most_ms) noexcept;
     static void wake_one(std::atomic<std::uint32_t>& word) noexcept;
+    static void wake_all(std::atomic<std::uint32_t>& word) noexcept;
 };
 
 static_assert(os_memory<linux_os>);
