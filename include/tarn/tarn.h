@@ -135,6 +135,10 @@ typedef struct tarn_stats {
     uint64_t huge_blocks_peak;  /**< so far */
     uint64_t arenas_peak_bytes; /**< all other blocks and free runs, so far */
 
+    uint64_t soft_limit_bytes; /**< 0: none */
+    uint64_t hard_limit_bytes; /**< 0: none */
+    uint64_t limit_refusals;   /**< requests to the system that the hard limit stopped, so far */
+
     uint64_t threads;        /**< with a heap of their own, now */
     uint64_t threads_unread; /**< of those: blocks in their lists count as live, since the system
                                   refuses to read them (process_vm_readv) */
@@ -182,6 +186,61 @@ TARN_API size_t tarn_stats_format(tarn_stats const* of, int format, char* to,
  *  `out`: null, or filled as by tarn_stats_get(), but from the walk. While other threads allocate
  *  or free it returns nonsense, and may crash. */
 TARN_API size_t tarn_audit(tarn_stats* out) TARN_NOEXCEPT;
+
+/** Limits on the memory held for blocks: tarn_stats::mapped_bytes without metadata_bytes, which is
+ *  below 1 % of it. Untouched memory of large blocks counts. Set `size` to sizeof(tarn_limits). */
+typedef struct tarn_limits {
+    size_t size;
+    /** Above it, free memory goes back to the system as the heap grows, and listeners are told for
+     *  each 64th of it that is added. 0: none. Never makes an allocation fail. */
+    uint64_t soft_bytes;
+    /** Allocations that would need more fail, with ENOMEM or std::bad_alloc. 0: none. Below what is
+     *  held: nothing new until enough was freed. */
+    uint64_t hard_bytes;
+    /** So much of hard_bytes is kept for a thread whose allocation has failed, and for blocks of up
+     *  to 1 KiB: what unwinding and error messages need. 0: a sixteenth of hard_bytes, at most
+     *  1 MiB. */
+    uint64_t reserve_bytes;
+} tarn_limits;
+
+/** Returns 0, or EINVAL: null, unknown size, soft_bytes or reserve_bytes above hard_bytes.
+ *  Thread-safe. Options soft_limit_bytes and hard_limit_bytes set them at the start. */
+TARN_API int tarn_limits_set(tarn_limits const* limits) TARN_NOEXCEPT;
+
+/** Fills `*out`, whose size must be set. Returns 0 or EINVAL. */
+TARN_API int tarn_limits_get(tarn_limits* out) TARN_NOEXCEPT;
+
+/** Why a listener is called. */
+enum tarn_pressure_kind {
+    TARN_PRESSURE_SOFT_LIMIT = 1, /**< more than soft_bytes is held, free memory given back */
+    TARN_PRESSURE_HARD_LIMIT = 2, /**< an allocation is about to fail: it is tried once more */
+    TARN_PRESSURE_CGROUP = 4,     /**< the cgroup uses more than 7/8 of its limit while this
+                                       process grows */
+    TARN_PRESSURE_SYSTEM = 8      /**< told by a thread that watches the cgroup and the system's
+                                       memory pressure (PSI), also while this process idles */
+};
+
+typedef struct tarn_pressure {
+    int kind;  /**< one of tarn_pressure_kind */
+    int level; /**< 1: moderate; 2: critical */
+    uint64_t held_bytes;
+    uint64_t limit_bytes;  /**< 0 for TARN_PRESSURE_SYSTEM */
+    uint64_t wanted_bytes; /**< of the allocation that is about to fail; else 0 */
+} tarn_pressure;
+
+/** May allocate and free; may not throw or wait for another thread that allocates. */
+typedef void (*tarn_pressure_listener)(tarn_pressure const* event, void* context);
+
+/** From here on `listener` is called for these kinds (tarn_pressure_kind, added up): in the thread
+ *  whose allocation led to it, inside malloc, with no lock of Tarn held; for TARN_PRESSURE_SYSTEM
+ *  in a thread of its own, which this call starts. One call at a time in the whole process.
+ *  Returns 0; EINVAL; ENOMEM: 16 pairs of listener and context were ever added; EAGAIN: nothing
+ *  tells of the system's pressure, the other kinds are listened to. Thread-safe. */
+TARN_API int tarn_pressure_listen(unsigned kinds, tarn_pressure_listener listener,
+                                  void* context) TARN_NOEXCEPT;
+
+/** Ends that. A call that has begun may still be running. Returns 0 or ENOENT. */
+TARN_API int tarn_pressure_unlisten(tarn_pressure_listener listener, void* context) TARN_NOEXCEPT;
 
 /** What tarn_purge() looks at. */
 enum tarn_purge_scope {

@@ -31,6 +31,8 @@ enum class scavenger_choice : std::uint8_t {
     off
 };
 
+enum class cgroup_choice : std::uint8_t { on, off };
+
 /// A path with room for itself, since the environment may change later. `%p`: the process id.
 struct path_text {
     static constexpr std::size_t bytes_max = 512;
@@ -50,6 +52,10 @@ struct path_text {
     X(arena_bytes, 1 * GiB, 4 * MiB, 4 * GiB, "address space reserved at a time")                \
     X(huge_after_bytes, 32 * MiB, 0, std::uint64_t{1} << 47,                                     \
       "heap size from which new memory for small blocks comes in huge pages; 0: never")          \
+    X(soft_limit_bytes, 0, 0, std::uint64_t{1} << 62,                                            \
+      "memory for blocks above which free memory goes back at once; 0: no limit")                \
+    X(hard_limit_bytes, 0, 0, std::uint64_t{1} << 62,                                            \
+      "memory for blocks above which allocations fail; 0: no limit")                             \
     X(report_fd, 2, 0, 1'000'000, "file descriptor of reports")                                  \
     X(stats, 0, 0, 1, "1: print statistics to the report channel at exit")                       \
     X(verbose, 0, 0, 1, "1: print the options in effect at start")
@@ -59,10 +65,12 @@ struct path_text {
     X(stats_file, "file that statistics are written to at exit, as key-value lines")
 
 // name, type, default, names in the order of the type's values, what it does
-#define TARN_CHOICE_OPTIONS(X)                                                               \
-    X(on_misuse, misuse_action, abort, "abort|warn|ignore|forward", "after a misuse report") \
-    X(scavenger, scavenger_choice, automatic, "auto|on|off",                                 \
-      "a thread that gives memory back while the program idles; auto: once it has a second one")
+#define TARN_CHOICE_OPTIONS(X)                                                                   \
+    X(on_misuse, misuse_action, abort, "abort|warn|ignore|forward", "after a misuse report")     \
+    X(scavenger, scavenger_choice, automatic, "auto|on|off",                                     \
+      "a thread that gives memory back while the program idles; auto: once it has a second one") \
+    X(cgroup, cgroup_choice, on, "on|off",                                                       \
+      "heed the limits on memory and processor time of the cgroup")
 
 struct options {
 #define TARN_FIELD(name, value, least, largest, help) std::uint64_t name = value;

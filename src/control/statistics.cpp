@@ -6,6 +6,7 @@
 #include "platform/os.hpp"
 #include "heap/list_reader.hpp"
 #include "heap/process.hpp"
+#include "control/limits.hpp"
 
 namespace tarn::impl::control {
 
@@ -192,15 +193,18 @@ bool collection::measure_lists(heap::thread_heap const& of, heap::list_lengths& 
 
 void collection::add_space() noexcept {
     space::space_counts const space = process.space.counts();
-    std::uint64_t const huge = process.huge_bytes.load(std::memory_order_relaxed);
     result_.metadata_bytes = process.descriptors.committed_bytes() +
                              process.heaps.committed_bytes() + heap::pages.committed_bytes() +
                              space.metadata_bytes;
-    result_.mapped_bytes = space.committed_bytes + huge + result_.metadata_bytes;
+    result_.mapped_bytes = process.space.budget().charged() + result_.metadata_bytes;
     result_.reserved_bytes = space.reserved_bytes +
                              process.huge_reserved_bytes.load(std::memory_order_relaxed) +
                              process.descriptors.reserved_bytes() + process.heaps.reserved_bytes() +
                              heap::pages.reserved_bytes();
+    tarn_limits const limits = current_limits();
+    result_.soft_limit_bytes = limits.soft_bytes;
+    result_.hard_limit_bytes = limits.hard_bytes;
+    result_.limit_refusals = process.space.budget().refusals();
     result_.free_runs_bytes = space.free_dirty_bytes;
     result_.free_runs = space.free_dirty_runs;
     result_.arenas_peak_bytes = space.peak_bytes;
@@ -212,7 +216,6 @@ void collection::add_space() noexcept {
 }
 
 void collection::finish() noexcept {
-    result_.mapped_bytes = difference(result_.mapped_bytes, result_.purged_inside_bytes);
     for (unsigned size_class = 0; size_class < sizing::class_count; ++size_class) {
         class_statistics& each = result_.classes[size_class];
         each.block_bytes = sizing::class_bytes(size_class);

@@ -55,6 +55,14 @@ void host_thread_entered(void* heap) noexcept;
 /// allocation by an ordinary heap, where more may be allocated. False: to be asked again there.
 bool host_memory_freed(bool allocating) noexcept;
 
+/// More is held than space::budget::watch() was told. `allocating`: as above, so that the program
+/// may be called.
+void host_memory_grew(bool allocating) noexcept;
+
+/// An allocation of so many bytes is about to fail, by the hard limit. No lock is held. True: the
+/// program may have freed something.
+bool host_limit_met(std::size_t bytes) noexcept;
+
 /// A thread's heap has given all it held away.
 void host_thread_left() noexcept;
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/bits.hpp"
+#include "base/errno_keeper.hpp"
 #include "heap/process.hpp"
 #include "heap/run_block.hpp"
 #include "heap/thread_heap.hpp"
@@ -35,8 +36,14 @@ public:
     ~slow_path() {
         heap_.in_slow_path = false;
         // Not sooner: whoever wraps clock_gettime or madvise may allocate there.
-        if (process.space.purge_if_asked() && !host_memory_freed(may_allocate_)) {
-            process.space.ask_for_purge();
+        if (process.space.purge_if_asked()) {
+            bool const done = host_memory_freed(may_allocate_);
+            if (process.space.budget().is_above_watched()) {
+                host_memory_grew(may_allocate_);
+            }
+            if (!done) {
+                process.space.ask_for_purge();
+            }
         }
     }
 
@@ -46,20 +53,6 @@ public:
 private:
     thread_heap& heap_;
     bool may_allocate_;
-};
-
-/// free keeps errno, whatever the system calls under it do.
-class errno_keeper {
-public:
-    errno_keeper() noexcept : kept_{errno} {}
-
-    ~errno_keeper() { errno = kept_; }
-
-    errno_keeper(errno_keeper const&) = delete;
-    errno_keeper& operator=(errno_keeper const&) = delete;
-
-private:
-    int kept_;
 };
 
 constexpr std::size_t bytes_max = PTRDIFF_MAX;
@@ -87,11 +80,17 @@ bool is_possible(char const* operation, std::size_t bytes, void const* caller) n
     return false;
 }
 
-/// What an allocation leaves in errno: ENOMEM for null, else what was there before it.
+/// Calls allocate(heap), once more where the program could make room below its hard limit. Leaves
+/// ENOMEM in errno for null, else what was there before.
 template <class Allocate>
-void* with_errno(Allocate allocate) noexcept {
+void* try_hard(thread_heap* heap, std::size_t bytes, Allocate allocate) noexcept {
     int const kept = errno;
-    void* const block = allocate();
+    void* block = with_heap(heap, allocate);
+    if (block == nullptr &&
+        process.space.budget().would_refuse(std::max(bytes, sizing::slice_bytes)) &&
+        host_limit_met(bytes)) {
+        block = with_heap(this_thread, allocate);
+    }
     errno = block == nullptr ? ENOMEM : kept;
     return block;
 }
@@ -152,7 +151,7 @@ void* allocate_any(thread_heap& heap, std::size_t bytes, void const* caller) noe
 
 /// For a block that realloc makes larger.
 void* allocate_grown(thread_heap& heap, std::size_t bytes, void const* caller) noexcept {
-    slow_path const inside{heap, "realloc", caller};
+    slow_path const inside{heap, "realloc", caller, ends_in::allocation};
     return allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum, .grows = true}).start;
 }
 
@@ -201,23 +200,21 @@ void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
         errno = ENOMEM;
         return nullptr;
     }
-    return with_errno([&] {
-        return with_heap(
-            heap, [bytes, caller](thread_heap& own) { return allocate_any(own, bytes, caller); });
-    });
+    return try_hard(heap, bytes,
+                    [bytes, caller](thread_heap& own) { return allocate_any(own, bytes, caller); });
 }
 
 void deallocate_slow(void* ptr, thread_heap* heap) noexcept {
     if (ptr == nullptr || heap->try_adopt_stray(ptr)) {
         return;
     }
-    errno_keeper const keeper;
+    base::errno_keeper const keeper;
     void const* const caller = __builtin_return_address(0);
     with_heap(heap, [ptr, caller](thread_heap& own) { free_block(own, ptr, "free", caller); });
 }
 
 void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noexcept {
-    errno_keeper const keeper;
+    base::errno_keeper const keeper;
     void const* const caller = __builtin_return_address(0);
     slow_path const inside{*heap, "free", caller};
     heap->deallocate_emptied(*home, ptr, caller);
@@ -233,21 +230,18 @@ void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) 
         errno = ENOMEM;
         return nullptr;
     }
-    return with_errno([&] {
-        return with_heap(heap, [bytes, caller](thread_heap& own) -> void* {
-            slow_path const inside{own, "calloc", caller, ends_in::allocation};
-            if (bytes <= sizing::small_max) {
-                return own.allocate_class_zeroed(sizing::class_of(bytes), bytes);
-            }
-            run_block const got = allocate_run(own, {.bytes = bytes, .alignment = sizing::quantum});
-            if (got.start != nullptr && !got.zeroed &&
-                (bytes < purge_to_zero_bytes_min ||
-                 !platform::os::purge(got.start,
-                                      base::align_up(bytes, platform::os::page_bytes())))) {
-                std::memset(got.start, 0, bytes);
-            }
-            return got.start;
-        });
+    return try_hard(heap, bytes, [bytes, caller](thread_heap& own) -> void* {
+        slow_path const inside{own, "calloc", caller, ends_in::allocation};
+        if (bytes <= sizing::small_max) {
+            return own.allocate_class_zeroed(sizing::class_of(bytes), bytes);
+        }
+        run_block const got = allocate_run(own, {.bytes = bytes, .alignment = sizing::quantum});
+        if (got.start != nullptr && !got.zeroed &&
+            (bytes < purge_to_zero_bytes_min ||
+             !platform::os::purge(got.start, base::align_up(bytes, platform::os::page_bytes())))) {
+            std::memset(got.start, 0, bytes);
+        }
+        return got.start;
     });
 }
 
@@ -257,20 +251,16 @@ void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignme
         errno = ENOMEM;
         return nullptr;
     }
-    return with_errno([&] {
-        return with_heap(heap, [bytes, alignment, caller](thread_heap& own) -> void* {
-            slow_path const inside{own, "memalign", caller, ends_in::allocation};
-            unsigned const size_class =
-                alignment <= sizing::slice_bytes && bytes <= sizing::small_max
-                    ? sizing::class_of_aligned(bytes, alignment)
-                    : 0;
-            if (size_class != 0) {
-                return own.allocate_class(size_class);
-            }
-            return allocate_run(own,
-                                {.bytes = std::max<std::size_t>(bytes, 1), .alignment = alignment})
-                .start;
-        });
+    return try_hard(heap, bytes, [bytes, alignment, caller](thread_heap& own) -> void* {
+        slow_path const inside{own, "memalign", caller, ends_in::allocation};
+        unsigned const size_class = alignment <= sizing::slice_bytes && bytes <= sizing::small_max
+                                        ? sizing::class_of_aligned(bytes, alignment)
+                                        : 0;
+        if (size_class != 0) {
+            return own.allocate_class(size_class);
+        }
+        return allocate_run(own, {.bytes = std::max<std::size_t>(bytes, 1), .alignment = alignment})
+            .start;
     });
 }
 
@@ -279,15 +269,13 @@ void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes, void const* ca
         errno = ENOMEM;
         return nullptr;
     }
-    return with_errno([&] {
-        return with_heap(heap, [ptr, bytes, caller](thread_heap& own) {
-            return reallocate_here(own, ptr, bytes, caller);
-        });
+    return try_hard(heap, bytes, [ptr, bytes, caller](thread_heap& own) {
+        return reallocate_here(own, ptr, bytes, caller);
     });
 }
 
 std::size_t trim(thread_heap* heap, reclaim_scope scope, void const* caller) noexcept {
-    errno_keeper const keeper;
+    base::errno_keeper const keeper;
     return with_heap(heap, [scope, caller](thread_heap& own) {
         slow_path const inside{own, "malloc_trim", caller};
         return reclaim(own, scope);
@@ -295,7 +283,7 @@ std::size_t trim(thread_heap* heap, reclaim_scope scope, void const* caller) noe
 }
 
 std::size_t scavenge(thread_heap* heap, void const* caller) noexcept {
-    errno_keeper const keeper;
+    base::errno_keeper const keeper;
     return with_heap(heap, [caller](thread_heap& own) {
         slow_path const inside{own, "tarn_scavenge", caller};
         return scavenge();

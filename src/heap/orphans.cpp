@@ -193,7 +193,7 @@ void repair(page& orphan, block const* list) noexcept {
     }
     orphan.frees.set(&orphan.local);
     orphan.local = rebuilt;
-    orphan.purged.set(0);
+    orphan.touch_all();
     orphan.countdown.set(0);
     orphan.out.set(outside);
     orphan.fresh_zeroed = false;  // blocks behind capacity may have been linked already

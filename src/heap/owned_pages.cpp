@@ -82,6 +82,8 @@ page* thread_heap::wake_full(unsigned size_class) noexcept {
 
 /// What one thread may hold, where all together may hold so much; a little in any case.
 std::size_t thread_heap::share_of(std::size_t all_threads) noexcept {
+    all_threads =
+        all_threads / 1000 * (1000 - process.cache_cut_thousandths.load(std::memory_order_relaxed));
     std::size_t const threads =
         std::max<std::size_t>(process.active_heaps.load(std::memory_order_relaxed), 1);
     return std::max(all_threads / threads, all_threads / 64);

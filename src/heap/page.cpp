@@ -9,6 +9,7 @@
 #include "platform/os.hpp"
 #include "heap/block_set.hpp"
 #include "heap/host.hpp"
+#include "heap/process.hpp"
 #include "heap/thread_heap.hpp"
 
 namespace tarn::impl::heap {
@@ -60,9 +61,23 @@ int page::count_unlisted() const noexcept {
     return static_cast<int>(count);
 }
 
+void page::set_purged(std::uint64_t now) noexcept {
+    std::size_t const before = static_cast<std::size_t>(std::popcount(purged.get()));
+    std::size_t const after = static_cast<std::size_t>(std::popcount(now));
+    purged.set(now);
+    // Modulo 2^64: where more is given back than before, that is a refund.
+    process.space.budget().charge((before - after) * os::page_bytes());
+}
+
 void page::touch(std::size_t first_index, std::size_t count) noexcept {
     if (purged.get() != 0) {
-        purged.set(purged.get() & ~os_pages_of(first_index, count));
+        set_purged(purged.get() & ~os_pages_of(first_index, count));
+    }
+}
+
+void page::touch_all() noexcept {
+    if (purged.get() != 0) {
+        set_purged(0);
     }
 }
 
@@ -83,7 +98,7 @@ std::size_t page::purge_inside() noexcept {
     std::uint64_t todo = os_pages_of(0, end) & ~busy & ~purged.get();
     // First off the list, then given back: the links would come back as zero. A fork may come at
     // any time: at each instruction a free block is in the list, or unlisted, or both.
-    purged.set(purged.get() | todo);
+    set_purged(purged.get() | todo);
     std::atomic_signal_fence(std::memory_order_release);
     // No further than the list made sense above: a misuse may have torn it.
     block** link = &local;
@@ -106,7 +121,7 @@ std::size_t page::purge_inside() noexcept {
     return bytes_gone;
 }
 
-int page::relist(block*& to) noexcept {
+int page::relist(block*& to, space::allowance wants) noexcept {
     if (purged.get() == 0) {
         return 0;
     }
@@ -115,7 +130,8 @@ int page::relist(block*& to) noexcept {
     auto const made = static_cast<std::size_t>(capacity.get());
     block* list = nullptr;
     int count = 0;
-    while (count == 0 && (purged.get() & os_pages_of(0, made)) != 0) {
+    while (count == 0 && (purged.get() & os_pages_of(0, made)) != 0 &&
+           process.space.budget().try_charge(os_page, wants)) {
         auto const lowest = static_cast<std::size_t>(std::countr_zero(purged.get()));
         std::uint64_t const others = purged.get() & (purged.get() - 1);
         // Those that overlap this OS page, and none that is still away.
@@ -131,7 +147,7 @@ int page::relist(block*& to) noexcept {
             to = list;
             std::atomic_signal_fence(std::memory_order_release);  // as in purge_inside()
         }
-        purged.set(others);
+        purged.set(others);  // charged above
     }
     return count;
 }
@@ -177,7 +193,7 @@ void page::rebuild_empty() noexcept {
         rebuilt = ::new (at) block{rebuilt};
     }
     local = rebuilt;
-    purged.set(0);
+    touch_all();
     out.set(0);
 }
 

@@ -155,8 +155,9 @@ struct alignas(128) page {
     std::size_t purge_inside() noexcept;
 
     /// Makes `to`, which is null, a list of blocks that purge_inside() took off the local list:
-    /// those of one OS page, or one block. Returns their number; 0: there are none.
-    [[nodiscard]] int relist(block*& to) noexcept;
+    /// those of one OS page, or one block. Returns their number; 0: there are none, or the budget
+    /// refuses their memory.
+    [[nodiscard]] int relist(block*& to, space::allowance wants) noexcept;
 
     /// Blocks made that are free and in no list.
     [[nodiscard]] int unlisted() const noexcept { return purged.get() == 0 ? 0 : count_unlisted(); }
@@ -166,6 +167,9 @@ struct alignas(128) page {
 
     /// From here on the OS pages that hold these blocks count as used.
     void touch(std::size_t first_index, std::size_t count) noexcept;
+
+    /// From here on all do.
+    void touch_all() noexcept;
 
     /// Adds what other threads freed to the local list. For whoever holds the page. A list longer
     /// than what was out is reported as a double free and dropped, since it may be a ring.
@@ -185,6 +189,8 @@ struct alignas(128) page {
 
 private:
     [[nodiscard]] int count_unlisted() const noexcept;
+    /// Says which OS pages are given back, and to the budget what that changes.
+    void set_purged(std::uint64_t now) noexcept;
     [[nodiscard]] std::uint64_t os_pages_of(std::size_t first_index,
                                             std::size_t count) const noexcept;
 

@@ -121,6 +121,7 @@ void release_page(page& empty) noexcept {
                      .handed_bytes = 0});
         empty.accounted = 0;
     }
+    empty.touch_all();  // as a free run it counts as dirty
     space::run const memory = empty.memory();
     process.bins[empty.size_class].slices.fetch_sub(memory.slices, std::memory_order_relaxed);
     empty.kind.store(page_kind::none, std::memory_order_relaxed);

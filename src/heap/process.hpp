@@ -45,6 +45,8 @@ struct process_state {
     std::atomic<bool> host_told{false};
     std::atomic<bool> bins_have_empty{false};  // in some bin has_empty is set
     std::atomic<std::uint32_t> active_heaps{0};
+    // Of what threads may keep from others: less where they may run on few processors.
+    std::atomic<std::uint32_t> cache_cut_thousandths{0};
     std::atomic<bool> orphans{false};  // a forked child has pages of vanished threads
     std::atomic<std::uint32_t> huge_mappings{0};
     std::atomic<std::uint64_t> huge_bytes{0};  // committed

@@ -18,6 +18,13 @@ std::size_t usable_for(std::size_t bytes) noexcept {
     return base::align_up(bytes, os::page_bytes());
 }
 
+space::budget& budget() noexcept { return process.space.budget(); }
+
+bool try_charge(std::size_t bytes) noexcept {
+    process.space.ask_for_purge();  // and for a look at the budget
+    return budget().try_charge(bytes);
+}
+
 std::size_t slices_for(std::size_t bytes) noexcept { return base::divide_up(bytes, slice_bytes); }
 
 void set_size(page& home, std::size_t bytes) noexcept {
@@ -116,15 +123,19 @@ void release_huge(page& home) noexcept {
 }
 
 run_block allocate_huge(run_request wanted) noexcept {
+    std::size_t const charged = usable_for(wanted.bytes);
+    if (!try_charge(charged)) {
+        return {};
+    }
     mapping const memory = map_huge(wanted);
-    if (memory.base == nullptr) {
-        return {};
+    if (memory.base != nullptr && describe_huge(memory, wanted.bytes) != nullptr) {
+        return {.start = memory.base, .zeroed = true};
     }
-    if (describe_huge(memory, wanted.bytes) == nullptr) {
+    if (memory.base != nullptr) {
         os::release(memory.base, memory.bytes);
-        return {};
     }
-    return {.start = memory.base, .zeroed = true};
+    budget().refund(charged);
+    return {};
 }
 
 run_block allocate_large(run_request wanted) noexcept {
@@ -152,12 +163,37 @@ void release_large(page& home) noexcept {
     process.space.return_run(memory);
 }
 
+/// Moves a block's pages to a mapping of their own. Null: not possible, and the block stays.
+void* move_to_mapping(page& home, std::size_t bytes) noexcept {
+    // What had to move once will grow again: room that nobody has touched costs nothing.
+    mapping target = map_huge({.bytes = bytes + bytes / 2, .alignment = slice_bytes});
+    if (target.base == nullptr) {
+        target = map_huge({.bytes = bytes, .alignment = slice_bytes});
+    }
+    if (target.base == nullptr) {
+        return nullptr;
+    }
+    page* const moved = describe_huge(target, bytes);
+    if (moved == nullptr) {
+        os::release(target.base, target.bytes);
+        return nullptr;
+    }
+    if (!os::move_pages(home.start, target.base, home.block_bytes.get(), target.bytes)) {
+        release_huge(*moved);
+        return nullptr;
+    }
+    return target.base;
+}
+
 bool resize_huge_in_place(page& home, std::size_t bytes) noexcept {
     std::size_t const before = home.block_bytes.get();
     std::size_t const after = usable_for(bytes);
-    if (after > home.bytes() ||
+    if (after > home.bytes() || (after > before && !try_charge(after - before)) ||
         (after < before && !os::purge(home.start + after, before - after))) {
         return false;
+    }
+    if (after < before) {
+        budget().refund(before - after);
     }
     count_huge(before, after);
     set_size(home, bytes);
@@ -198,7 +234,9 @@ run_block allocate_run(thread_heap& heap, run_request wanted) noexcept {
         reclaim(heap);
         got = attempt();
     }
-    if (got.start != nullptr) {
+    if (got.start == nullptr) {
+        heap.note_refusal();
+    } else {
         heap.handed[0].store(heap.handed[0].load(std::memory_order_relaxed) + 1,
                              std::memory_order_relaxed);
     }
@@ -213,6 +251,7 @@ bool deallocate_run(page& home) noexcept {
         return false;
     }
     if (home.kind.load(std::memory_order_relaxed) == page_kind::huge) {
+        budget().refund(home.block_bytes.get());
         release_huge(home);
     } else {
         release_large(home);
@@ -232,31 +271,26 @@ void* move_run(page& home, std::size_t bytes) noexcept {
         process.huge_mappings.load(std::memory_order_relaxed) >= huge_mappings_max) {
         return nullptr;
     }
-    // What had to move once will grow again: room that nobody has touched costs nothing.
-    mapping target = map_huge({.bytes = bytes + bytes / 2, .alignment = slice_bytes});
-    if (target.base == nullptr) {
-        target = map_huge({.bytes = bytes, .alignment = slice_bytes});
-    }
-    if (target.base == nullptr) {
+    std::size_t const charged = usable_for(bytes);
+    // The block exists already: only what it grows by can be refused.
+    if (!try_charge(charged - used)) {
         return nullptr;
     }
-    page* const moved = describe_huge(target, bytes);
+    budget().charge(used);
+    void* const moved = move_to_mapping(home, bytes);
     if (moved == nullptr) {
-        os::release(target.base, target.bytes);
-        return nullptr;
-    }
-    if (!os::move_pages(home.start, target.base, used, target.bytes)) {
-        release_huge(*moved);
+        budget().refund(charged);
         return nullptr;
     }
     if (home.kind.load(std::memory_order_relaxed) == page_kind::huge) {
+        budget().refund(used);
         release_huge(home);
     } else {
-        // The move cut the arena's mapping in three.
+        // The move cut the arena's mapping in three. What it left stays charged until it is purged.
         static_cast<void>(os::renew(home.start, used));
         release_large(home);
     }
-    return target.base;
+    return moved;
 }
 
 }  // namespace tarn::impl::heap

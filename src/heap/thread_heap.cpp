@@ -62,22 +62,47 @@ bool thread_heap::refill(unsigned size_class) noexcept {
             return true;
         }
         set_current(size_class, nullptr);  // while the page is sure to be ours
-        if (!try_keep_full(*from) && !leave_full(*from)) {
+        if (!from->is_full()) {
+            keep(*from);  // the budget refuses what its free blocks gave back
+        } else if (!try_keep_full(*from) && !leave_full(*from)) {
             set_current(size_class, from);
             return take_list(*from);  // blocks came back just now
         }
     }
-    from = next_page(size_class);
-    if (from == nullptr) {
-        return false;
+    constexpr int tries = 2;
+    for (int i = 0; i < tries; ++i) {
+        from = next_page(size_class);
+        if (from == nullptr) {
+            break;
+        }
+        set_current(size_class, from);
+        // A signal handler may fork: the list never has blocks of a page that looks like another's.
+        std::atomic_signal_fence(std::memory_order_release);
+        // Pages of kept_ and bins have a free block, fresh ones have all.
+        if (take_list(*from)) {
+            TARN_AUDIT(audit());
+            return true;
+        }
+        set_current(size_class, nullptr);
+        keep(*from);  // as above
+        reclaim(*this);
     }
-    set_current(size_class, from);
-    // A signal handler may fork: the list never has blocks of a page that looks like another's.
-    std::atomic_signal_fence(std::memory_order_release);
-    bool const taken = take_list(*from);
-    TARN_ASSERT(taken);  // pages of kept_ and bins have a free block, fresh ones have all
-    TARN_AUDIT(audit());
-    return taken;
+    note_refusal();
+    return false;
+}
+
+void thread_heap::note_refusal() noexcept {
+    may_use_reserve_ = process.space.budget().would_refuse(sizing::grown_page_bytes);
+}
+
+/// What a page for this class may take of the hard limit: after a refusal, for small blocks, all.
+space::allowance thread_heap::allowance_for(unsigned size_class) noexcept {
+    constexpr std::size_t bytes_most = 1 * KiB;
+    if (!may_use_reserve_ || sizing::class_bytes(size_class) > bytes_most) [[likely]] {
+        return space::allowance::ordinary;
+    }
+    note_refusal();
+    return may_use_reserve_ ? space::allowance::reserve : space::allowance::ordinary;
 }
 
 /// Moves the page's free blocks to the allocation list: what the owner freed, else what others
@@ -101,7 +126,8 @@ bool thread_heap::take_list(page& from) noexcept {
         } while (!from.remote.try_take(seen));
         count_handed(size_class, static_cast<int>(seen.count()));
         from.list_zeroed = false;
-    } else if (int const back = from.relist(slots_[size_class].head); back != 0) {
+    } else if (int const back = from.relist(slots_[size_class].head, allowance_for(size_class));
+               back != 0) {
         from.out.set(from.out.get() + back);
         count_handed(size_class, back);
         from.list_zeroed = false;
@@ -181,13 +207,14 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
         sweep_bins(sweep_scope::bins_with_empty_pages);
     }
     process.space.ask_for_purge();
-    space::run memory = process.space.acquire(slices, 1, 0, space::run_use::dense);
+    space::allowance const wants = allowance_for(size_class);
+    space::run memory = process.space.acquire(slices, 1, 0, space::run_use::dense, wants);
     if (memory.base == nullptr) {
         reclaim(*this);
         if (page* const shared = pop_bin(size_class)) {
             return shared;
         }
-        memory = process.space.acquire(slices, 1, 0, space::run_use::dense);
+        memory = process.space.acquire(slices, 1, 0, space::run_use::dense, wants);
         if (memory.base == nullptr) {
             return nullptr;
         }

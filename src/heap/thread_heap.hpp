@@ -86,6 +86,10 @@ public:
     /// As collect(), and gives back the free OS pages inside its pages. Returns the bytes of those.
     std::size_t trim() noexcept;
 
+    /// An allocation has failed: where the hard limit is the reason, small blocks may from here on
+    /// have of its reserve.
+    void note_refusal() noexcept;
+
     /// Forgets its pages without giving anything back: somebody took them over.
     void forget() noexcept;
 
@@ -140,6 +144,7 @@ private:
     [[nodiscard]] page* next_page(unsigned size_class) noexcept;
     [[nodiscard]] page* pop_bin(unsigned size_class) noexcept;
     [[nodiscard]] page* fresh_page(unsigned size_class) noexcept;
+    [[nodiscard]] space::allowance allowance_for(unsigned size_class) noexcept;
     [[nodiscard]] bool leave_full(page& full) noexcept;
     void keep(page& owned) noexcept;
     void drop(page& owned) noexcept;
@@ -182,7 +187,8 @@ private:
     std::int64_t handed_bytes_ = 0;
     unsigned shed_next_ = 0;                             // the class that shed() looked at last
     std::array<bool, sizing::class_count> is_in_use_{};  // had a refill since then
-    bool is_over_ = false;  // keep() has met the cap since shed() was called
+    bool may_use_reserve_ = false;  // of the hard limit: an allocation was refused
+    bool is_over_ = false;          // keep() has met the cap since shed() was called
 };
 
 /// The heap of the calling thread. Threads that have none yet share one that is empty for ever,

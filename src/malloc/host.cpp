@@ -9,6 +9,7 @@
 #include "platform/os.hpp"
 #include "platform/threads.hpp"
 #include "heap/process.hpp"
+#include "control/limits.hpp"
 #include "control/options.hpp"
 #include "control/report.hpp"
 #include "control/scavenger.hpp"
@@ -52,6 +53,7 @@ heap_options host_options() noexcept {
         from.huge_after_bytes == 0 ? ~std::size_t{0} : from.huge_after_bytes;
     result.thread_cache_bytes = from.thread_cache_bytes;
     result.thread_empty_bytes = from.thread_empty_bytes;
+    control::start_limits();
     return result;
 }
 
@@ -71,13 +73,25 @@ void host_thread_entered(void* heap) noexcept {
 
 misuse_verdict host_misuse(misuse const& event) noexcept { return control::handle_misuse(event); }
 
+void host_memory_grew(bool allocating) noexcept { control::note_growth(allocating); }
+
+bool host_limit_met(std::size_t bytes) noexcept { return control::note_refusal(bytes); }
+
 bool host_memory_freed(bool allocating) noexcept {
     return control::note_free_memory(allocating ? control::may_start::yes : control::may_start::no);
 }
 
-void host_thread_left() noexcept { control::note_thread_left(); }
+void host_thread_left() noexcept {
+    control::note_thread_left();
+    if (process.active_heaps.load(std::memory_order_relaxed) == 0) {
+        control::leave_pressure();
+    }
+}
 
-void host_forked() noexcept { control::forget_scavenger(); }
+void host_forked() noexcept {
+    control::forget_scavenger();
+    control::forget_pressure();
+}
 
 void host_forward_free(void* ptr) noexcept {
     if (&__libc_free != nullptr) {

@@ -8,6 +8,7 @@
 
 #include "heap/process.hpp"
 #include "control/audit.hpp"
+#include "control/limits.hpp"
 #include "control/options.hpp"
 #include "control/statistics.hpp"
 #include "control/statistics_text.hpp"
@@ -120,6 +121,32 @@ std::size_t tarn_audit(tarn_stats* out) noexcept {
         hand_over(found, *out);
     }
     return contradictions;
+}
+
+int tarn_limits_set(tarn_limits const* limits) noexcept {
+    if (limits == nullptr || limits->size != sizeof(tarn_limits)) {
+        return EINVAL;
+    }
+    static_cast<void>(heap::start_process());  // else the options would replace them later
+    return control::set_limits(*limits);
+}
+
+int tarn_limits_get(tarn_limits* out) noexcept {
+    if (out == nullptr || out->size != sizeof(tarn_limits)) {
+        return EINVAL;
+    }
+    static_cast<void>(heap::start_process());
+    *out = control::current_limits();
+    return 0;
+}
+
+int tarn_pressure_listen(unsigned kinds, tarn_pressure_listener listener, void* context) noexcept {
+    static_cast<void>(heap::start_process());
+    return control::add_listener(kinds, listener, context);
+}
+
+int tarn_pressure_unlisten(tarn_pressure_listener listener, void* context) noexcept {
+    return control::remove_listener(listener, context);
 }
 
 std::size_t tarn_purge(int scope) noexcept {

@@ -30,18 +30,24 @@ slice_range address_space::range_of(arena const& in, std::byte const* base,
 }
 
 run address_space::acquire(std::size_t slices, std::size_t alignment_slices, std::size_t gap_slices,
-                           run_use use) noexcept {
+                           run_use use, allowance wants) noexcept {
     TARN_AUDIT(audit());
     if (slices > arena_slices_max || alignment_slices > arena_slices_max) {
         return {};
     }
-    claim taken = take(slices, alignment_slices, gap_slices, use);
+    request wanted{.slices = slices,
+                   .alignment = alignment_slices,
+                   .gap = gap_slices,
+                   .use = use,
+                   .wants = wants};
+    claim taken = take(wanted);
+    wanted.gap = 0;
     constexpr int tries_max = 16;  // others may be faster, and take what was just added
-    for (int i = 0; taken.in == nullptr && i < tries_max; ++i) {
+    for (int i = 0; taken.in == nullptr && !taken.refused && i < tries_max; ++i) {
         if (!add_arena(slices, alignment_slices)) {
             return {};
         }
-        taken = take(slices, alignment_slices, 0, use);
+        taken = take(wanted);
     }
     if (taken.in == nullptr) {
         return {};
@@ -56,18 +62,17 @@ run address_space::acquire(std::size_t slices, std::size_t alignment_slices, std
             .zeroed = taken.zeroed};
 }
 
-address_space::claim address_space::take(std::size_t slices, std::size_t alignment, std::size_t gap,
-                                         run_use use) noexcept {
+address_space::claim address_space::take(request const& wanted) noexcept {
     base::lock_guard const guard{mutex_};
-    for (std::size_t const wanted : {gap, slices}) {
-        for (std::size_t index = 0; index < arena_count_ && wanted >= slices; ++index) {
+    for (std::size_t const room : {wanted.gap, wanted.slices}) {
+        for (std::size_t index = 0; index < arena_count_ && room >= wanted.slices; ++index) {
             arena& in = arenas_[index];
-            if (in.longest_free < wanted) {
+            if (in.longest_free < room) {
                 continue;
             }
-            slice_range const range = find_fit(in, wanted, alignment);
+            slice_range const range = find_fit(in, room, wanted.alignment);
             if (range.count != 0) {
-                return claim_locked(index, {range.first, slices}, use);
+                return claim_locked(index, {range.first, wanted.slices}, wanted.use, wanted.wants);
             }
         }
     }
@@ -96,9 +101,18 @@ slice_range address_space::find_fit(arena& in, std::size_t slices, std::size_t a
     return {};
 }
 
-address_space::claim address_space::claim_locked(std::size_t index, slice_range range,
-                                                 run_use use) noexcept {
+address_space::claim address_space::claim_locked(std::size_t index, slice_range range, run_use use,
+                                                 allowance wants) noexcept {
     arena& in = arenas_[index];
+    std::size_t const clean = in.clean.count(range);
+    if (clean != 0 && !budget_.try_charge(clean * slice_bytes, wants)) {
+        claim none;
+        none.refused = true;
+        return none;
+    }
+    if (clean != 0) {
+        ask_for_purge();
+    }
     claim const taken{.in = &in,
                       .index = index,
                       .range = range,
@@ -107,7 +121,7 @@ address_space::claim address_space::claim_locked(std::size_t index, slice_range 
                       .committed = in.committed.contains_all(range),
                       .zeroed = in.clean.contains_all(range)};
     used_slices_ += range.count;
-    dirty_free_slices_ -= range.count - in.clean.count(range);
+    dirty_free_slices_ -= range.count - clean;
     peak_slices_ = std::max(peak_slices_, used_slices_ + dirty_free_slices_);
     in.free.remove(range);
     in.clean.remove(range);
@@ -130,22 +144,28 @@ bool address_space::commit(claim const& taken) noexcept {
             return false;
         }
     }
-    bool const populated =
-        taken.wants_huge && exact.first % huge_page_slices == 0 && populate(in, generous);
+    bool const may_populate = taken.wants_huge && exact.first % huge_page_slices == 0 &&
+                              generous.count % huge_page_slices == 0;
+    // What is free of huge pages costs memory, too.
+    std::size_t const extra = generous.count - exact.count;
+    bool populated = may_populate && budget_.try_charge(extra * slice_bytes);
+    if (populated && !populate(in, generous)) {
+        populated = false;
+        budget_.refund(extra * slice_bytes);
+    }
     base::lock_guard const guard{mutex_};
     in.committed.insert(generous);
-    if (populated) {  // so what is free of it costs memory, too
-        dirty_free_slices_ += in.clean.count(generous);
+    if (populated) {
+        std::size_t const more = in.clean.count(generous);
+        dirty_free_slices_ += more;
         in.clean.remove(generous);
+        budget_.refund((extra - more) * slice_bytes);  // others have taken, and charged, the rest
     }
     return true;
 }
 
 /// Backs a range that was just committed, and starts with what the caller took, with huge pages.
 bool address_space::populate(arena const& in, slice_range range) noexcept {
-    if (range.count % huge_page_slices != 0) {
-        return false;
-    }
     // relaxed, and not exact among threads: how many are skipped matters to nobody.
     if (huge_pages_to_skip_.load(std::memory_order_relaxed) > 0) {
         huge_pages_to_skip_.fetch_sub(1, std::memory_order_relaxed);
@@ -185,6 +205,7 @@ void address_space::undo(claim const& taken) noexcept {
         std::size_t const present = in.committed.next_present(first, end);
         in.clean.insert({first, present - first});
         dirty_free_slices_ -= present - first;
+        budget_.refund((present - first) * slice_bytes);
         first = in.committed.next_absent(present, end);
     }
 }
@@ -199,7 +220,10 @@ bool address_space::extend(run& owned, std::size_t extra) noexcept {
         if (extra > in.slices || !in.free.contains_all(behind)) {
             return false;
         }
-        taken = claim_locked(owned.arena, behind, run_use::sparse);
+        taken = claim_locked(owned.arena, behind, run_use::sparse, allowance::ordinary);
+    }
+    if (taken.refused) {
+        return false;
     }
     if (!taken.committed && !commit(taken)) {
         undo(taken);
@@ -343,7 +367,9 @@ void address_space::release_idle_arenas() noexcept {
                 continue;
             }
             idle = in;
-            dirty_free_slices_ -= in.slices - in.clean.count({0, in.slices});
+            std::size_t const dirty = in.slices - in.clean.count({0, in.slices});
+            dirty_free_slices_ -= dirty;
+            budget_.refund(dirty * slice_bytes);
             in = {};
         }
         os::release(idle.base, idle.slices * slice_bytes);
@@ -417,6 +443,7 @@ std::size_t address_space::purge_arena(std::size_t index, purge_scope scope) noe
             mark_free_locked(*in, range);
             if (purged) {
                 in->clean.insert(range);
+                budget_.refund(range.count * slice_bytes);
             } else {
                 dirty_free_slices_ += range.count;
             }

@@ -8,7 +8,7 @@
 //            purged. Mappings: a handful per reservation.
 // Cost       acquire(): one lock, a scan that starts at the lowest free slice; a commit per MiB of
 //            new memory. return_run(): one lock. Ageing: one pass per purge delay.
-// Errors     out of memory: a run with base null
+// Errors     out of memory, or out of budget: a run with base null
 // Source     docs/design/space.md
 #pragma once
 
@@ -21,6 +21,7 @@
 #include "base/units.hpp"
 #include "platform/os.hpp"
 #include "sizing/size_class.hpp"
+#include "space/budget.hpp"
 #include "space/slice_set.hpp"
 
 namespace tarn::impl::space {
@@ -66,8 +67,14 @@ public:
 
     /// `slices` > 0 adjacent slices, the first at a multiple of `alignment_slices`, a power of two;
     /// if there is one, at the start of a free gap of `gap_slices`, in which the run can grow.
+    /// What the system must give for it is charged to the budget, as `wants` allows.
     [[nodiscard]] run acquire(std::size_t slices, std::size_t alignment_slices = 1,
-                              std::size_t gap_slices = 0, run_use use = run_use::sparse) noexcept;
+                              std::size_t gap_slices = 0, run_use use = run_use::sparse,
+                              allowance wants = allowance::ordinary) noexcept;
+
+    /// All memory of the process that holds blocks: what the runs here hold, free and dirty ones
+    /// too, and what others charge.
+    [[nodiscard]] class budget& budget() noexcept { return budget_; }
 
     /// Makes `owned` longer by `extra` slices where they follow it and are free. False: they are
     /// not, or memory is refused.
@@ -151,12 +158,21 @@ private:
         bool wants_huge = false;
         bool committed = false;
         bool zeroed = false;
+        bool refused = false;  // something would fit, but the budget does not allow it
     };
 
-    [[nodiscard]] claim take(std::size_t slices, std::size_t alignment, std::size_t gap,
-                             run_use use) noexcept;
-    [[nodiscard]] claim claim_locked(std::size_t index, slice_range range, run_use use) noexcept
-        TARN_REQUIRES(mutex_);
+    /// What acquire() was asked for.
+    struct request {
+        std::size_t slices;
+        std::size_t alignment;
+        std::size_t gap;
+        run_use use;
+        allowance wants;
+    };
+
+    [[nodiscard]] claim take(request const& wanted) noexcept;
+    [[nodiscard]] claim claim_locked(std::size_t index, slice_range range, run_use use,
+                                     allowance wants) noexcept TARN_REQUIRES(mutex_);
     [[nodiscard]] bool commit(claim const& taken) noexcept;
     [[nodiscard]] bool populate(arena const& in, slice_range range) noexcept;
     /// Gives back what could not be committed.
@@ -181,6 +197,7 @@ private:
     // All zero until configure(), so that the object lies in .bss.
     space_options options_{
         .arena_bytes = 0, .ceiling = 0, .purge_delay_ms = 0, .huge_after_bytes = 0};
+    class budget budget_;
     std::array<arena, arenas_max> arenas_ TARN_GUARDED_BY(mutex_){};
     std::size_t arena_count_ TARN_GUARDED_BY(mutex_) = 0;
     std::size_t used_slices_ TARN_GUARDED_BY(mutex_) = 0;

@@ -59,6 +59,10 @@ void host_thread_entered(void* heap) noexcept {
 
 bool host_memory_freed(bool /*allocating*/) noexcept { return true; }
 
+void host_memory_grew(bool /*allocating*/) noexcept {}
+
+bool host_limit_met(std::size_t /*bytes*/) noexcept { return false; }
+
 void host_thread_left() noexcept {}
 
 void host_forked() noexcept {}

@@ -267,7 +267,7 @@ protected:
         home_->out.set(home_->capacity.get() - home_->unlisted());
         home_->local = nullptr;
         block* list = nullptr;
-        while (int const count = home_->relist(list)) {
+        while (int const count = home_->relist(list, space::allowance::ordinary)) {
             EXPECT_EQ(length(list), static_cast<std::size_t>(count));
             home_->out.set(home_->out.get() + count);
             home_->audit();

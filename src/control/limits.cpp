@@ -1,0 +1,270 @@
+#include "control/limits.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+
+#include "base/units.hpp"
+#include "platform/os.hpp"
+#include "heap/process.hpp"
+#include "heap/thread_heap.hpp"
+#include "control/cgroup.hpp"
+#include "control/options.hpp"
+#include "control/pressure.hpp"
+
+namespace tarn::impl::control {
+
+using heap::process;
+
+namespace {
+
+constexpr std::size_t cgroup_matters_bytes = 16 * MiB;  // no limit is so low that less would matter
+constexpr std::size_t step_bytes_min = 1 * MiB;
+constexpr std::size_t reserve_bytes_max = 1 * MiB;
+constexpr unsigned all_kinds = TARN_PRESSURE_SOFT_LIMIT | TARN_PRESSURE_HARD_LIMIT |
+                               TARN_PRESSURE_CGROUP | TARN_PRESSURE_SYSTEM;
+
+constinit std::atomic<std::size_t> soft_bytes{0};
+constinit std::atomic<std::size_t> reserve_bytes{0};  // as asked for; 0: by itself
+
+/// A listener's place is never another's, so that a call never meets a changed context.
+struct place {
+    std::atomic<bool> taken{false};
+    std::atomic<unsigned> kinds{0};  // 0: nobody listens
+    std::atomic<tarn_pressure_listener> listener{nullptr};
+    std::atomic<void*> context{nullptr};
+};
+
+constinit std::array<place, 16> places;
+
+// One thread at a time looks and calls. Never waited for: who finds it taken goes on.
+constinit std::atomic<bool> is_busy{false};
+
+class turn {
+public:
+    turn() noexcept : mine_{!is_busy.exchange(true, std::memory_order_acquire)} {}
+
+    turn(turn const&) = delete;
+    turn& operator=(turn const&) = delete;
+
+    ~turn() {
+        if (mine_) {
+            is_busy.store(false, std::memory_order_release);
+        }
+    }
+
+    explicit operator bool() const noexcept { return mine_; }
+
+private:
+    bool mine_;
+};
+
+// Of whoever has the turn.
+constinit bool cgroup_read = false;
+constinit cgroup group{};
+constinit std::size_t group_limit = no_limit;
+
+bool call_listeners(tarn_pressure const& event) noexcept {
+    bool any = false;
+    for (place const& each : places) {
+        // acquire: pairs with the release in add_listener().
+        unsigned const kinds = each.kinds.load(std::memory_order_acquire);
+        if ((kinds & static_cast<unsigned>(event.kind)) != 0) {
+            each.listener.load(std::memory_order_relaxed)(
+                &event, each.context.load(std::memory_order_relaxed));
+            any = true;
+        }
+    }
+    return any;
+}
+
+/// Threads keep less from others where a quota lets few of them run at once.
+void scale_caches() noexcept {
+    constexpr std::uint32_t least = 125;  // thousandths
+    std::uint32_t const share = read_cpu_thousandths() / platform::os::cpus_allowed();
+    process.cache_cut_thousandths.store(1000 - std::clamp<std::uint32_t>(share, least, 1000),
+                                        std::memory_order_relaxed);
+}
+
+/// What the cgroup has left before it is at 7/8 of its limit; no_limit: it has none.
+std::size_t room_in_group() noexcept {
+    if (current_options().cgroup == cgroup_choice::off) {
+        return no_limit;
+    }
+    if (!cgroup_read) {
+        cgroup_read = true;
+        group = find_cgroup(cgroup_controller::memory);
+        scale_caches();
+    }
+    memory_limits const limits = read_memory_limits(group);
+    group_limit = std::min(limits.hard_bytes, limits.high_bytes);
+    if (group_limit == no_limit) {
+        return no_limit;
+    }
+    std::optional<memory_usage> const usage = read_memory_usage(group);
+    std::size_t const used = usage ? usage->needed_bytes : process.space.budget().charged();
+    std::size_t const most = group_limit / 8 * 7;
+    return most - std::min(used, most);
+}
+
+/// What is scarce; kind 0: nothing.
+struct shortage {
+    tarn_pressure event{};
+    std::size_t step_bytes = step_bytes_min;
+    std::size_t next_look_bytes = no_limit;  // when so much has been added
+};
+
+shortage look() noexcept {
+    shortage found;
+    std::size_t const held = process.space.budget().charged();
+    std::size_t const soft = soft_bytes.load(std::memory_order_relaxed);
+    auto const is_scarce = [&found](tarn_pressure_kind kind, std::size_t limit) {
+        found.event.kind = kind;
+        found.event.limit_bytes = limit;
+        found.step_bytes = std::max(limit / 64, step_bytes_min);
+        found.next_look_bytes = found.step_bytes;
+    };
+    found.event.held_bytes = held;
+    found.event.level = 1;
+    if (held < cgroup_matters_bytes) {
+        found.next_look_bytes = cgroup_matters_bytes - held;
+    } else if (std::size_t const room = room_in_group(); room == 0) {
+        is_scarce(TARN_PRESSURE_CGROUP, group_limit);
+    } else if (room != no_limit) {
+        found.next_look_bytes = std::max(room / 2, step_bytes_min);  // others use it, too
+    }
+    if (soft != 0 && held > soft) {
+        is_scarce(TARN_PRESSURE_SOFT_LIMIT, soft);
+    } else if (soft != 0) {
+        found.next_look_bytes = std::min(found.next_look_bytes, soft - held);
+    }
+    return found;
+}
+
+void watch_for(shortage const& found) noexcept {
+    if (found.next_look_bytes == no_limit) {
+        process.space.budget().watch(0, 0);
+        return;
+    }
+    process.space.budget().watch(process.space.budget().charged() + found.next_look_bytes,
+                                 found.step_bytes);
+}
+
+void on_system_pressure(pressure_level level) noexcept {
+    turn const mine;
+    if (!mine) {
+        return;  // somebody is being told already
+    }
+    process.space.purge_all();
+    call_listeners({.kind = TARN_PRESSURE_SYSTEM,
+                    .level = static_cast<int>(level),
+                    .held_bytes = process.space.budget().charged(),
+                    .limit_bytes = 0,
+                    .wanted_bytes = 0});
+}
+
+}  // namespace
+
+void start_limits() noexcept {
+    options const& from = current_options();
+    static_cast<void>(set_limits({.size = sizeof(tarn_limits),
+                                  .soft_bytes = from.soft_limit_bytes,
+                                  .hard_bytes = from.hard_limit_bytes,
+                                  .reserve_bytes = 0}));
+}
+
+int set_limits(tarn_limits const& wanted) noexcept {
+    if (wanted.hard_bytes != 0 &&
+        (wanted.soft_bytes > wanted.hard_bytes || wanted.reserve_bytes > wanted.hard_bytes)) {
+        return EINVAL;
+    }
+    soft_bytes.store(wanted.soft_bytes, std::memory_order_relaxed);
+    reserve_bytes.store(wanted.reserve_bytes, std::memory_order_relaxed);
+    std::size_t const reserve = wanted.reserve_bytes != 0
+                                    ? wanted.reserve_bytes
+                                    : std::min(wanted.hard_bytes / 16, reserve_bytes_max);
+    process.space.budget().set_hard_limit(wanted.hard_bytes, reserve);
+    process.space.budget().watch(1, step_bytes_min);  // the next slow path looks
+    return 0;
+}
+
+tarn_limits current_limits() noexcept {
+    return {.size = sizeof(tarn_limits),
+            .soft_bytes = soft_bytes.load(std::memory_order_relaxed),
+            .hard_bytes = process.space.budget().hard_limit(),
+            .reserve_bytes = reserve_bytes.load(std::memory_order_relaxed)};
+}
+
+int add_listener(unsigned kinds, tarn_pressure_listener listener, void* context) noexcept {
+    if (listener == nullptr || kinds == 0 || (kinds & ~all_kinds) != 0) {
+        return EINVAL;
+    }
+    auto const found = std::find_if(places.begin(), places.end(), [=](place& each) {
+        // The same pair again, or a place that nobody ever had.
+        return (each.listener.load(std::memory_order_relaxed) == listener &&
+                each.context.load(std::memory_order_relaxed) == context) ||
+               !each.taken.exchange(true, std::memory_order_relaxed);
+    });
+    if (found == places.end()) {
+        return ENOMEM;
+    }
+    found->listener.store(listener, std::memory_order_relaxed);
+    found->context.store(context, std::memory_order_relaxed);
+    // release: pairs with the acquire in call_listeners().
+    found->kinds.store(kinds, std::memory_order_release);
+    bool const watches =
+        (kinds & TARN_PRESSURE_SYSTEM) == 0 || start_pressure_watch({.call = &on_system_pressure});
+    return watches ? 0 : EAGAIN;
+}
+
+int remove_listener(tarn_pressure_listener listener, void* context) noexcept {
+    for (place& each : places) {
+        if (each.listener.load(std::memory_order_relaxed) == listener &&
+            each.context.load(std::memory_order_relaxed) == context &&
+            each.kinds.exchange(0, std::memory_order_relaxed) != 0) {
+            return 0;
+        }
+    }
+    return ENOENT;
+}
+
+void note_growth(bool may_call) noexcept {
+    turn const mine;
+    if (!mine) {
+        return;
+    }
+    shortage found = look();
+    if (found.event.kind != 0) {
+        process.space.purge_all();
+        found = look();
+    }
+    if (found.event.kind != 0 && may_call) {
+        // What free blocks keep from others, too.
+        heap::trim(heap::this_thread, heap::reclaim_scope::process, nullptr);
+        found = look();
+        if (found.event.kind != 0 && call_listeners(found.event)) {
+            process.space.purge_all();
+            found = look();
+        }
+    }
+    watch_for(found);
+}
+
+bool note_refusal(std::size_t bytes) noexcept {
+    turn const mine;
+    return mine && call_listeners({.kind = TARN_PRESSURE_HARD_LIMIT,
+                                   .level = 2,
+                                   .held_bytes = process.space.budget().charged(),
+                                   .limit_bytes = process.space.budget().hard_limit(),
+                                   .wanted_bytes = bytes});
+}
+
+void leave_pressure() noexcept { dismiss_pressure_watch(); }
+
+void forget_pressure() noexcept {
+    is_busy.store(false, std::memory_order_relaxed);
+    forget_pressure_watch();
+}
+
+}  // namespace tarn::impl::control
