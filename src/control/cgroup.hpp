@@ -2,13 +2,12 @@
 // tasks wait for memory. Version 1, version 2 and both at once, in containers and namespaces too.
 //
 // Threads    any. Async-signal-safe.
-// Always     works before libc is ready; allocates nothing; 4.5 KiB of stack at most; keeps errno.
-// A
-//            file that is absent or not as documented counts as not told, and its ancestors may
+// Always     works before libc is ready; allocates nothing; keeps errno; 4.5 KiB of stack at most.
+//            A file that is absent or not as documented counts as not told, and its ancestors may
 //            still tell. An ancestor outside of what is mounted can't be seen.
 // Cost       find_cgroup(): two files of /proc. The rest: a file or two per level of the hierarchy.
 //            Some microseconds per file.
-// Tests      a tree of files in place of the system's: `root`, which is put before every path
+// For tests  `root` is put before every path: a tree of files in place of the system's
 #pragma once
 
 #include <array>

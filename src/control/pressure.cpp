@@ -26,38 +26,36 @@ constexpr std::size_t critical_percent = 95;
 constexpr std::uint64_t moderate_stall_percent = 15;  // of the time
 constexpr std::uint64_t critical_stall_percent = 10;
 
-// How many times poll_ms pass between looks where the kernel says all: limits may be set while we
-// run.
-constexpr std::uint32_t calm_polls = 30;
-constexpr std::uint32_t poll_ms_max = ~std::uint32_t{0} / calm_polls;
 // Between two looks at what the kernel says: it may say it thousands of times a second.
 constexpr int sensor_pause_ms = 200;
-// The sensor looks whether it is to end even if /proc, through which it is woken, has vanished.
-constexpr int sensor_wait_ms = 10'000;
+// Between two looks where the kernel says all: limits may be set while we run. And where /proc,
+// through which the sensor is woken, has vanished, it looks so often whether it is to end.
+constexpr std::uint32_t calm_ms = 60'000;
+
+enum class sensor_verdict : std::uint32_t { none_yet, nothing_to_watch, watching };
 
 struct pressure_watcher {
     std::atomic<watch_phase> state{watch_phase::absent};
-    std::atomic<std::uint32_t> change{0};      // rung when `state` has changed
+    std::atomic<sensor_verdict> verdict{sensor_verdict::none_yet};
+    std::atomic<std::uint32_t> change{0};      // rung when one of these has changed
     std::atomic<std::uint32_t> generation{0};  // another one: a fork made the thread not ours
-    std::atomic<std::uint32_t> holders{0};     // both threads and `running`; at 0 it is over
+    std::atomic<std::uint32_t> holders{0};     // the threads, and `running`; at 0 it is over
     std::atomic<std::uint32_t> alarm{0};       // rung for the thread that calls
-    std::atomic<std::uint32_t> told{0};        // the highest level the sensor heard of
+    std::atomic<std::uint32_t> told{0};        // the highest level since that one looked
     std::atomic<int const*> caller{nullptr};   // the thread that calls, by the address of its errno
 
-    // By the sensor. Its waker lies there when sensor_ready says so.
-    std::atomic<bool> sensor_ready{false};
-    std::atomic<bool> sensor_settled{false};  // it is ready or deaf; `change` was rung
+    // By the sensor. Its waker lies there when has_waker says so; else it is woken by `nap`.
+    std::atomic<bool> has_waker{false};
+    platform::event_waker waker{};
+    std::atomic<std::uint32_t> nap{0};
     std::atomic<bool> hears_stalls{false};
     std::atomic<std::size_t> heard_limit_bytes{no_limit};
-    platform::event_waker waker{};
 
     // Written while starting, then read by the threads.
     void (*call)(pressure_level) noexcept = nullptr;
     std::uint32_t poll_ms = 0;
     std::uint32_t repeat_ms = 0;
     path_text root{};
-    cgroup group{};
-    memory_limits limits{};
 };
 
 constinit pressure_watcher watcher{};
@@ -69,14 +67,6 @@ void ring_change() noexcept {
 
 void set_state(watch_phase to) noexcept {
     watcher.state.store(to, std::memory_order_seq_cst);
-    ring_change();
-}
-
-/// Waits until the watch has changed since `change` was `seen`.
-void wait_for_change(std::uint32_t seen) noexcept { os::wait(watcher.change, seen); }
-
-void settle_sensor() noexcept {
-    watcher.sensor_settled.store(true, std::memory_order_release);
     ring_change();
 }
 
@@ -105,68 +95,72 @@ void leave_watch(std::uint32_t generation) noexcept {
     }
 }
 
-void ring() noexcept {
-    watcher.alarm.fetch_add(1, std::memory_order_release);
-    os::wake_one(watcher.alarm);
+std::size_t least(memory_limits const& limits) noexcept {
+    return std::min(limits.hard_bytes, limits.high_bytes);
 }
 
-// --- the sensor ----------------------------------------------------------------------------------
+bool reaches(std::size_t usage, std::size_t limit, std::size_t percent) noexcept {
+    return limit != no_limit && usage >= limit / 100 * percent;
+}
 
-class pressure_sensor {
+// --- what the kernel says ------------------------------------------------------------------------
+
+/// The sources of events. Each has a level: what its word says by itself.
+class pressure_sources {
 public:
-    /// False: the system lets us hear nothing.
+    /// False: the system gives this thread no descriptors of its own.
     bool open() noexcept {
-        if (!files_.open()) {
-            return false;
-        }
-        bool const has_stalls = add_stalls();
-        bool const has_usage = watcher.group.version == cgroup_version::v1 && add_thresholds();
-        if (watcher.group.version == cgroup_version::v2) {
-            add(watcher.group.limiting_directory(), "/memory.events", {}, pressure_level::none);
-        }
-        if (count_ == 0) {
-            return false;
-        }
-        watcher.waker = files_.waker();
-        watcher.hears_stalls.store(has_stalls, std::memory_order_relaxed);
-        watcher.heard_limit_bytes.store(has_usage ? watcher.limits.hard_bytes : no_limit,
-                                        std::memory_order_relaxed);
-        watcher.sensor_ready.store(true, std::memory_order_seq_cst);
-        return true;
+        is_open_ = files_.open();
+        return is_open_;
     }
 
-    /// One event, or none. False: it is deaf.
-    bool listen() noexcept {
-        std::uint32_t const heard = files_.wait(sensor_wait_ms);
-        if (heard == event_files::failed) {
-            return false;
+    [[nodiscard]] platform::event_waker const& waker() const noexcept { return files_.waker(); }
+
+    void add_all(cgroup const& group, memory_limits const& limits) noexcept {
+        if (!is_open_) {
+            return;
         }
-        if (heard != 0) {
-            std::uint32_t level = 0;
-            for (std::size_t i = 0; i < count_; ++i) {
-                if ((heard >> i & 1) != 0) {
-                    level = std::max(level, static_cast<std::uint32_t>(levels_[i]));
-                }
+        watcher.hears_stalls.store(add_stalls(group), std::memory_order_relaxed);
+        if (group.version == cgroup_version::v2) {
+            add(group.limiting_directory(), "/memory.events", {}, pressure_level::none);
+        }
+        if (group.version == cgroup_version::v1 && add_thresholds(group, limits.hard_bytes)) {
+            watcher.heard_limit_bytes.store(limits.hard_bytes, std::memory_order_relaxed);
+        }
+    }
+
+    /// Waits for a word, for so long at most.
+    pressure_level wait(std::uint32_t most_ms, std::uint32_t heard_nap) noexcept {
+        std::uint32_t const told =
+            is_open_ ? files_.wait(static_cast<int>(most_ms)) : event_files::failed;
+        if (told == event_files::failed) {
+            is_open_ = false;
+            watcher.hears_stalls.store(false, std::memory_order_relaxed);
+            watcher.heard_limit_bytes.store(no_limit, std::memory_order_relaxed);
+            os::wait_for(watcher.nap, heard_nap, most_ms);
+            return pressure_level::none;
+        }
+        auto level = pressure_level::none;
+        for (std::size_t i = 0; i < levels_.size(); ++i) {
+            if ((told >> i & 1) != 0) {
+                level = std::max(level, levels_[i]);
             }
-            std::uint32_t before = watcher.told.load(std::memory_order_relaxed);
-            while (before < level &&
-                   !watcher.told.compare_exchange_weak(before, level, std::memory_order_relaxed)) {
-            }
-            ring();
+        }
+        if (told != 0) {
             files_.pause(sensor_pause_ms);
         }
-        return true;
+        return level;
     }
 
 private:
     using text = base::text_buffer<cgroup::bytes_max + 64>;
 
     bool note(int source, pressure_level level) noexcept {
-        if (source != event_files::refused) {
-            levels_[static_cast<std::size_t>(source)] = level;
-            ++count_;
+        if (source == event_files::refused) {
+            return false;
         }
-        return source != event_files::refused;
+        levels_[static_cast<std::size_t>(source)] = level;
+        return true;
     }
 
     bool add(std::string_view directory, std::string_view name, std::string_view trigger,
@@ -176,12 +170,12 @@ private:
         return !path.truncated() && note(files_.add_file(path.view().data(), trigger), level);
     }
 
-    bool add_registered(std::string_view name, std::string_view argument,
-                        pressure_level level) noexcept {
+    bool add_registered(std::string_view directory, std::string_view name,
+                        std::string_view argument, pressure_level level) noexcept {
         text control;
         text path;
-        control << watcher.group.limiting_directory() << "/cgroup.event_control" << '\0';
-        path << watcher.group.limiting_directory() << name << '\0';
+        control << directory << "/cgroup.event_control" << '\0';
+        path << directory << name << '\0';
         return !path.truncated() && !control.truncated() &&
                note(files_.add_registered(control.view().data(), path.view().data(), argument),
                     level);
@@ -195,69 +189,34 @@ private:
                 add(directory, name, "full 200000 2000000", pressure_level::critical));
     }
 
-    bool add_stalls() noexcept {
-        return (watcher.group.version == cgroup_version::v2 &&
-                add_stall(watcher.group.directory(), "/memory.pressure")) ||
+    bool add_stalls(cgroup const& group) noexcept {
+        return (group.version == cgroup_version::v2 &&
+                add_stall(group.directory(), "/memory.pressure")) ||
                add_stall(watcher.root.view(), "/proc/pressure/memory");
     }
 
     /// Version 1. The thresholds count cache that could be taken back, too: whoever hears of them
     /// looks. pressure_level is the kernel's own measure: how hard it is to find memory.
-    bool add_thresholds() noexcept {
-        add_registered("/memory.pressure_level", "medium", pressure_level::moderate);
-        add_registered("/memory.pressure_level", "critical", pressure_level::critical);
-        std::size_t const limit = watcher.limits.hard_bytes;
-        if (limit == no_limit) {
-            return false;
-        }
-        bool all = true;
+    bool add_thresholds(cgroup const& group, std::size_t limit) noexcept {
+        std::string_view const in = group.limiting_directory();
+        add_registered(in, "/memory.pressure_level", "medium", pressure_level::moderate);
+        add_registered(in, "/memory.pressure_level", "critical", pressure_level::critical);
+        bool all = limit != no_limit;
         for (std::size_t const percent : {moderate_percent, critical_percent}) {
             base::text_buffer<24> bytes;
             bytes << static_cast<std::uint64_t>(limit / 100 * percent);
-            all =
-                add_registered("/memory.usage_in_bytes", bytes.view(), pressure_level::none) && all;
+            all = all &&
+                  add_registered(in, "/memory.usage_in_bytes", bytes.view(), pressure_level::none);
         }
         return all;
     }
 
     event_files files_;
+    bool is_open_ = false;
     std::array<pressure_level, event_files::sources_max> levels_{};
-    std::size_t count_ = 0;
 };
 
-void run_sensor() noexcept {
-    std::uint32_t const generation = watcher.generation.load(std::memory_order_acquire);
-    {
-        pressure_sensor sensor;
-        bool const hears = sensor.open();
-        settle_sensor();
-        if (hears) {
-            ring();  // what happened before is to be seen
-            while (goes_on(generation) && sensor.listen()) {
-            }
-        }
-        watcher.sensor_ready.store(false, std::memory_order_seq_cst);
-    }
-    watcher.hears_stalls.store(false, std::memory_order_relaxed);
-    watcher.heard_limit_bytes.store(no_limit, std::memory_order_relaxed);
-    ring();  // it polls again
-    leave_watch(generation);
-}
-
-std::size_t least(memory_limits const& limits) noexcept {
-    return std::min(limits.hard_bytes, limits.high_bytes);
-}
-
-bool reaches(std::size_t usage, std::size_t limit, std::size_t percent) noexcept {
-    return limit != no_limit && usage >= limit / 100 * percent;
-}
-
-// --- the thread that calls -----------------------------------------------------------------------
-
-bool is_caller() noexcept {
-    // relaxed: equal only to what this thread itself has stored.
-    return watcher.caller.load(std::memory_order_relaxed) == &errno;
-}
+// --- the sensor ----------------------------------------------------------------------------------
 
 pressure_reading read_pressure(cgroup& group) noexcept {
     pressure_reading reading;
@@ -281,6 +240,93 @@ bool must_poll(pressure_reading const& now) noexcept {
            (now.stall && !watcher.hears_stalls.load(std::memory_order_relaxed));
 }
 
+/// Rings for the thread that calls.
+void ring_alarm() noexcept {
+    watcher.alarm.fetch_add(1, std::memory_order_release);
+    os::wake_one(watcher.alarm);
+}
+
+/// Tells the other thread when the level has risen or has lasted.
+class pressure_announcer {
+public:
+    void note(pressure_level level, std::uint64_t now_ms) noexcept {
+        bool const is_due = level > last_ || now_ms - told_ms_ >= watcher.repeat_ms;
+        last_ = level;
+        if (level == pressure_level::none || !is_due) {
+            return;
+        }
+        told_ms_ = now_ms;
+        auto const word = static_cast<std::uint32_t>(level);
+        std::uint32_t before = watcher.told.load(std::memory_order_relaxed);
+        while (before < word &&
+               !watcher.told.compare_exchange_weak(before, word, std::memory_order_relaxed)) {
+        }
+        ring_alarm();
+    }
+
+    [[nodiscard]] bool is_calm() const noexcept { return last_ == pressure_level::none; }
+
+private:
+    pressure_level last_ = pressure_level::none;
+    std::uint64_t told_ms_ = 0;
+};
+
+void settle(sensor_verdict verdict) noexcept {
+    watcher.verdict.store(verdict, std::memory_order_release);
+    ring_change();
+}
+
+void sense(pressure_sources& sources, std::uint32_t generation) noexcept {
+    cgroup group = find_cgroup(cgroup_controller::memory, watcher.root.view());
+    pressure_reading before = read_pressure(group);
+    if (!before.usage && !before.stall) {
+        settle(sensor_verdict::nothing_to_watch);
+        return;
+    }
+    sources.add_all(group, before.limits);
+    settle(sensor_verdict::watching);
+    pressure_announcer announcer;
+    auto told = pressure_level::none;
+    for (;;) {
+        std::uint32_t const heard_nap = watcher.nap.load(std::memory_order_acquire);
+        if (!goes_on(generation)) {
+            return;
+        }
+        pressure_reading const now = read_pressure(group);
+        announcer.note(std::max(told, judge_pressure(before, now)), now.at_ms);
+        if (now.at_ms - before.at_ms >= stall_window_ms) {
+            before = now;
+        }
+        before.exhaustions = now.exhaustions;
+        bool const polls = !announcer.is_calm() || must_poll(now);
+        told = sources.wait(polls ? watcher.poll_ms : std::min(watcher.poll_ms * 30, calm_ms),
+                            heard_nap);
+    }
+}
+
+void run_sensor() noexcept {
+    std::uint32_t const generation = watcher.generation.load(std::memory_order_acquire);
+    {
+        pressure_sources sources;
+        if (sources.open()) {
+            watcher.waker = sources.waker();
+            watcher.has_waker.store(true, std::memory_order_seq_cst);
+        }
+        sense(sources, generation);
+        watcher.has_waker.store(false, std::memory_order_seq_cst);
+    }
+    watcher.hears_stalls.store(false, std::memory_order_relaxed);
+    watcher.heard_limit_bytes.store(no_limit, std::memory_order_relaxed);
+    leave_watch(generation);
+}
+
+// --- the thread that calls -----------------------------------------------------------------------
+
+bool is_caller() noexcept {
+    // relaxed: equal only to what this thread itself has stored.
+    return watcher.caller.load(std::memory_order_relaxed) == &errno;
+}
+
 /// With a heap, this thread would count as one of the program's. What calls allocate and free is
 /// then served as for threads past their exit.
 void do_without_heap() noexcept {
@@ -291,45 +337,21 @@ void do_without_heap() noexcept {
     }
 }
 
-/// Calls when the level has risen or has lasted.
-class pressure_announcer {
-public:
-    void note(pressure_level level, std::uint64_t now_ms) noexcept {
-        bool const is_due = level > last_ || now_ms - called_ms_ >= watcher.repeat_ms;
-        last_ = level;
-        if (level != pressure_level::none && is_due) {
-            called_ms_ = now_ms;
-            watcher.call(level);
-        }
-    }
-
-    [[nodiscard]] bool is_calm() const noexcept { return last_ == pressure_level::none; }
-
-private:
-    pressure_level last_ = pressure_level::none;
-    std::uint64_t called_ms_ = 0;
-};
-
 void run_caller() noexcept {
     std::uint32_t const generation = watcher.generation.load(std::memory_order_acquire);
     watcher.caller.store(&errno, std::memory_order_relaxed);
     do_without_heap();
-    pressure_announcer announcer;
-    cgroup group = watcher.group;  // its own: the sensor reads the other
-    pressure_reading before = read_pressure(group);
-    while (goes_on(generation)) {
+    for (;;) {
+        // acquire: pairs with the release in ring_alarm(), before which `told` was raised.
         std::uint32_t const heard = watcher.alarm.load(std::memory_order_acquire);
-        pressure_reading const now = read_pressure(group);
-        auto const told = pressure_level{watcher.told.exchange(0, std::memory_order_relaxed)};
-        announcer.note(std::max(told, judge_pressure(before, now)), now.at_ms);
-        if (now.at_ms - before.at_ms >= stall_window_ms) {
-            before = now;
+        if (!goes_on(generation)) {
+            break;
         }
-        before.exhaustions = now.exhaustions;
-        if (goes_on(generation)) {
-            bool const polls = !announcer.is_calm() || must_poll(now);
-            os::wait_for(watcher.alarm, heard,
-                         polls ? watcher.poll_ms : watcher.poll_ms * calm_polls);
+        auto const level = pressure_level{watcher.told.exchange(0, std::memory_order_relaxed)};
+        if (level == pressure_level::none) {
+            os::wait(watcher.alarm, heard);
+        } else {
+            watcher.call(level);
         }
     }
     if (is_caller()) {  // else a call forked, and this is the child
@@ -338,48 +360,60 @@ void run_caller() noexcept {
     leave_watch(generation);
 }
 
+// --- from start to end ---------------------------------------------------------------------------
+
 constexpr platform::background_thread sensor_thread{.run = &run_sensor, .name = "tarn-sensor"};
 constexpr platform::background_thread caller_thread{.run = &run_caller, .name = "tarn-pressure"};
 
-/// Takes over what is wanted. False: there is nothing to watch.
-bool prepare_watch(pressure_watch const& wanted) noexcept {
-    if (wanted.root.size() >= path_text::bytes_max) {
-        return false;
+/// Tells both threads that the state has changed.
+void wake_threads() noexcept {
+    ring_alarm();
+    watcher.nap.fetch_add(1, std::memory_order_release);
+    os::wake_one(watcher.nap);
+    // seq_cst: pairs with goes_on(). The waker stays as it is while this thread holds the watch.
+    if (watcher.has_waker.load(std::memory_order_seq_cst)) {
+        platform::wake_event_files(watcher.waker);
     }
+}
+
+sensor_verdict wait_for_verdict() noexcept {
+    for (;;) {
+        std::uint32_t const seen = watcher.change.load(std::memory_order_acquire);
+        sensor_verdict const verdict = watcher.verdict.load(std::memory_order_acquire);
+        if (verdict != sensor_verdict::none_yet) {
+            return verdict;
+        }
+        os::wait(watcher.change, seen);
+    }
+}
+
+/// With the state `starting`, which keeps others out. False: the state will be `absent`.
+bool launch_watch(pressure_watch const& wanted) noexcept {
     watcher.root = {};
     std::copy(wanted.root.begin(), wanted.root.end(), watcher.root.text.begin());
     watcher.call = wanted.call;
-    watcher.poll_ms = std::clamp<std::uint32_t>(wanted.poll_ms, 1, poll_ms_max);
+    watcher.poll_ms = std::clamp<std::uint32_t>(wanted.poll_ms, 1, calm_ms);
     watcher.repeat_ms = wanted.repeat_ms;
     watcher.told.store(0, std::memory_order_relaxed);
-    watcher.sensor_settled.store(false, std::memory_order_relaxed);
-    watcher.group = find_cgroup(cgroup_controller::memory, wanted.root);
-    watcher.limits = read_memory_limits(watcher.group);
-    return read_memory_usage(watcher.group) || read_memory_stall(watcher.group, wanted.root);
-}
-
-/// With the state `starting`, which keeps others out.
-bool launch_watch(pressure_watch const& wanted) noexcept {
-    // Calls may be the first to allocate, in a thread that does not start the allocator.
-    if (!prepare_watch(wanted) || !heap::start_process()) {
-        return false;
-    }
-    watcher.holders.store(3, std::memory_order_relaxed);
+    watcher.verdict.store(sensor_verdict::none_yet, std::memory_order_relaxed);
+    watcher.holders.store(2, std::memory_order_relaxed);  // the sensor, and this thread for now
     watcher.generation.fetch_add(1, std::memory_order_release);
-    if (!platform::start_background_thread(caller_thread)) {
+    if (!platform::start_background_thread(sensor_thread)) {
+        set_state(watch_phase::absent);
         return false;
     }
-    if (!platform::start_background_thread(sensor_thread)) {
-        settle_sensor();
-        let_go();  // not the last: the caller goes on, and polls
-    }
-    for (;;) {
-        std::uint32_t const seen = watcher.change.load(std::memory_order_acquire);
-        if (watcher.sensor_settled.load(std::memory_order_acquire)) {
+    if (wait_for_verdict() == sensor_verdict::watching) {
+        watcher.holders.fetch_add(1, std::memory_order_relaxed);
+        if (platform::start_background_thread(caller_thread)) {
+            set_state(watch_phase::running);
             return true;
         }
-        wait_for_change(seen);
+        let_go();
+        set_state(watch_phase::stopping);
+        wake_threads();
     }
+    let_go();
+    return false;
 }
 
 }  // namespace
@@ -411,6 +445,10 @@ pressure_level judge_pressure(pressure_reading const& before,
 
 bool start_pressure_watch(pressure_watch const& wanted) noexcept {
     base::errno_keeper const kept;
+    // The thread that calls has no heap, whose first use would start the allocator.
+    if (wanted.root.size() >= path_text::bytes_max || !heap::start_process()) {
+        return false;
+    }
     while (!try_change(watch_phase::absent, watch_phase::starting)) {
         std::uint32_t const seen = watcher.change.load(std::memory_order_acquire);
         watch_phase const now = watcher.state.load(std::memory_order_acquire);
@@ -421,25 +459,18 @@ bool start_pressure_watch(pressure_watch const& wanted) noexcept {
             return false;
         }
         if (now != watch_phase::absent) {
-            wait_for_change(seen);
+            os::wait(watcher.change, seen);
         }
     }
-    bool const done = launch_watch(wanted);
-    set_state(done ? watch_phase::running : watch_phase::absent);
-    return done;
+    return launch_watch(wanted);
 }
 
 void dismiss_pressure_watch() noexcept {
     base::errno_keeper const kept;
-    if (!try_change(watch_phase::running, watch_phase::stopping)) {
-        return;
+    if (try_change(watch_phase::running, watch_phase::stopping)) {
+        wake_threads();
+        let_go();
     }
-    ring();
-    // seq_cst: pairs with goes_on(). The waker stays as it is while this thread holds the watch.
-    if (watcher.sensor_ready.load(std::memory_order_seq_cst)) {
-        platform::wake_event_files(watcher.waker);
-    }
-    let_go();
 }
 
 void stop_pressure_watch() noexcept {
@@ -452,14 +483,14 @@ void stop_pressure_watch() noexcept {
             return;
         }
         if (now != watch_phase::running) {
-            wait_for_change(seen);
+            os::wait(watcher.change, seen);
         }
     }
 }
 
 void forget_pressure_watch() noexcept {
     watcher.generation.fetch_add(1, std::memory_order_relaxed);
-    watcher.sensor_ready.store(false, std::memory_order_relaxed);
+    watcher.has_waker.store(false, std::memory_order_relaxed);
     watcher.hears_stalls.store(false, std::memory_order_relaxed);
     watcher.heard_limit_bytes.store(no_limit, std::memory_order_relaxed);
     watcher.caller.store(nullptr, std::memory_order_relaxed);

@@ -3,13 +3,13 @@
 // Threads    start, stop: any, also inside the call. Not in a slow path or in free: a start makes
 //            threads, which allocates. dismiss: any, also at a thread's exit. forget: the child of
 //            a fork, before it has threads.
-// Always     Nothing runs unless asked for. Then there are two threads with all signals blocked,
-//            which hold no descriptor the program could see or close. "tarn-pressure" calls; it
-//            looks whenever "tarn-sensor" heard the kernel say something, and by the clock where
-//            the kernel says nothing. It holds no heap: what calls allocate is served under a lock.
-//            The process may end without a stop; where its main thread has left, the last thread
-//            must call dismiss.
-// Cost       reading some five small files every poll_ms; every 30 poll_ms while memory is plenty
+// Always     Nothing runs unless asked for. Then there are two threads with all signals blocked.
+//            "tarn-sensor" listens to the kernel and reads files, by the clock where the kernel
+//            says nothing; from Linux 5.9 on it has a table of descriptors of its own, so that the
+//            program sees none and can close none. "tarn-pressure" calls; it holds no heap: what
+//            calls allocate is served under a lock. The process may end without a stop; where its
+//            main thread has left, the last thread must call dismiss.
+// Cost       reading some five small files every poll_ms; every 60 s while memory is plenty
 //            and the kernel says what matters
 // Errors     start says false where nothing tells of memory, or there are no threads to be had
 // Source     kernel, Documentation: accounting/psi.rst, admin-guide/cgroup-v1/memory.rst (memory
@@ -34,7 +34,7 @@ struct pressure_watch {
     /// Runs in a thread of its own, not inside the allocator: it may allocate and wait. Called when
     /// the level rises, and every `repeat_ms` while it lasts.
     void (*call)(pressure_level) noexcept = nullptr;
-    std::uint32_t poll_ms = 2000;
+    std::uint32_t poll_ms = 2000;  // at most 60,000
     std::uint32_t repeat_ms = 10'000;
     std::string_view root{};  // for tests: see control/cgroup.hpp; at most path_text::bytes_max
 };

@@ -88,6 +88,7 @@ TYPED_TEST(os_process_contract, exec_closes_files) {
 TYPED_TEST(os_process_contract, wakes_all_who_wait) {
     std::atomic<std::uint32_t> word{0};
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int i = 0; i < 4; ++i) {
         threads.emplace_back([&] {
             while (word.load() == 0) {

@@ -176,7 +176,8 @@ void wake_event_files(event_waker const& waker) noexcept {
     // Its table is not ours: /proc is the door to it. A thread may open another of its process.
     base::text_buffer<96> path;
     path << "/proc/self/task/" << waker.thread << "/fd/" << waker.fd << '\0';
-    int const fd = open_special(path.view().data(), O_WRONLY);
+    // For reading, too: should the thread close its ends now, the write must not raise SIGPIPE.
+    int const fd = open_special(path.view().data(), O_RDWR);
     // Another thread may have got the number of one that has ended.
     if (fd >= 0 && pipe_inode(fd) == waker.inode) {
         write_whole(fd, "w");
