@@ -85,7 +85,7 @@ TEST(program_diagnosis, of_obstacles) {
 
     facts = some_program();
     facts.program.hides_malloc = true;
-    expect_obstacle(facts, "a malloc of its own in program");
+    expect_obstacle(facts, "calls a malloc of its own");
 
     facts = some_program();
     facts.sanitizer = some_object("/lib/libasan.so.8", "libasan.so.8");

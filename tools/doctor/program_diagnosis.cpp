@@ -96,16 +96,17 @@ obstacle own_malloc_obstacle(object const& program) {
         return {fmt::format("the program was built with {}", program.contains->name),
                 {"the checker works only with its own malloc, which the program exports"}};
     }
+    std::string const which =
+        program.contains != nullptr ? fmt::format(": {}", program.contains->name) : "";
     if (program.exports_malloc) {
-        return {fmt::format("the program brings its own malloc: {}", allocator_name_of(program)),
+        return {"the program brings its own malloc" + which,
                 {"the loader takes the program's own definition before any preloaded one",
                  "build it without, or link it with Tarn instead"}};
     }
     if (program.hides_malloc) {
-        return {
-            fmt::format("the program calls a malloc of its own: {}", allocator_name_of(program)),
-            {"it is linked in and hidden, so only libraries would get Tarn",
-             "build it without, or link it with Tarn instead"}};
+        return {"the program calls a malloc of its own" + which,
+                {"it is linked in and hidden, so only libraries would get Tarn",
+                 "build it without, or link it with Tarn instead"}};
     }
     return {};
 }
