@@ -44,7 +44,7 @@ private:
 
 /// Appends what can be read, up to `bytes_max`. Returns errno, 0 for success.
 int read_all(int from, std::string& to, std::size_t bytes_max) {
-    std::array<char, 64 * 1024> buffer{};
+    std::array<char, 65536> buffer{};
     while (to.size() < bytes_max) {
         ssize_t const got =
             ::read(from, buffer.data(), std::min(buffer.size(), bytes_max - to.size()));

@@ -24,12 +24,6 @@
 #define PR_SET_VMA 0x53564d41
 #define PR_SET_VMA_ANON_NAME 0
 #endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 
 namespace tarn::doctor {
 
@@ -37,6 +31,9 @@ namespace {
 
 using cli::format_bytes;
 
+// Of Linux 5.14 and 6.1; not in all headers.
+constexpr int advice_populate_write = 23;
+constexpr int advice_collapse = 25;
 constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
 
 /// Memory to try things on.
@@ -94,10 +91,10 @@ feature_errors try_features(std::size_t page_bytes) {
     auto const error_of = [](long result) { return result < 0 ? errno : 0; };
     std::byte* const start = memory.huge_page();
     feature_errors errors;
-    errors.populate = error_of(::madvise(start, page_bytes, MADV_POPULATE_WRITE));
+    errors.populate = error_of(::madvise(start, page_bytes, advice_populate_write));
     *static_cast<std::byte volatile*>(start) =
         std::byte{1};  // collapsing wants a page to start from
-    errors.collapse = error_of(::madvise(start, huge_page_bytes, MADV_COLLAPSE));
+    errors.collapse = error_of(::madvise(start, huge_page_bytes, advice_collapse));
     errors.move = try_move(start, page_bytes);
     errors.name = error_of(::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start, page_bytes, "tarn"));
     errors.membarrier = error_of(::syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0));
@@ -134,7 +131,7 @@ std::optional<std::uint64_t> least_in(std::vector<std::string> const& folders,
     constexpr std::uint64_t as_good_as_none = std::uint64_t{1} << 62;  // how version 1 says so
     std::optional<std::uint64_t> least;
     for (std::string const& folder : folders) {
-        auto const value = number_of(chosen_of(read_text(folder + "/" + name).text));
+        auto const value = number_of(chosen_of(read_text(fmt::format("{}/{}", folder, name)).text));
         if (value && *value < as_good_as_none) {
             least = std::min(least.value_or(*value), *value);
         }

@@ -1,5 +1,7 @@
 #include "doctor/library_search.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -47,7 +49,7 @@ std::vector<std::string> standard_folders() {
     std::vector<std::string> folders;
     for (std::string const start : {"/lib", "/usr/lib"}) {
         if (!multiarch.empty()) {
-            folders.push_back(start + "/" + multiarch);
+            folders.push_back(fmt::format("{}/{}", start, multiarch));
         }
     }
     folders.insert(folders.end(), {"/lib64", "/usr/lib64", "/lib", "/usr/lib"});
@@ -154,7 +156,7 @@ object const* library_search::search(std::string const& name, object const& requ
     add(library_path_, program_.path);
     add(requester.file.runpath, requester.path);
     for (std::string const& folder : folders) {
-        if (object const* const found = open(name, folder + "/" + name)) {
+        if (object const* const found = open(name, fmt::format("{}/{}", folder, name))) {
             return found;
         }
     }
@@ -165,7 +167,7 @@ object const* library_search::search(std::string const& name, object const& requ
         }
     }
     for (std::string const& folder : standard_folders()) {
-        if (object const* const found = open(name, folder + "/" + name)) {
+        if (object const* const found = open(name, fmt::format("{}/{}", folder, name))) {
             return found;
         }
     }

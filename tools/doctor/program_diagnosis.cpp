@@ -13,7 +13,7 @@ namespace {
 
 std::string kind_of(object const& program) {
     elf_file const& file = program.file;
-    std::string const kind = fmt::format("{}-bit {}", file.bits, machine_name(file.machine));
+    std::string kind = fmt::format("{}-bit {}", file.bits, machine_name(file.machine));
     if (!is_readable(file)) {
         return kind;
     }
