@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <sstream>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -13,6 +12,7 @@
 
 #include "environment.hpp"
 #include "failure.hpp"
+#include "search_path.hpp"
 
 namespace tarn::cli {
 
@@ -23,21 +23,6 @@ namespace fs = std::filesystem;
 bool is_readable_file(fs::path const& path) {
     std::error_code ignored;
     return fs::is_regular_file(path, ignored) && ::access(path.c_str(), R_OK) == 0;
-}
-
-/// The file that a shell would run for `name`; empty when there is none.
-fs::path search_path(std::string const& name) {
-    if (name.find('/') != std::string::npos) {
-        return name;
-    }
-    std::istringstream list{environment_value("PATH")};
-    for (std::string folder; std::getline(list, folder, ':');) {
-        fs::path candidate = fs::path{folder.empty() ? "." : folder} / name;
-        if (::access(candidate.c_str(), X_OK) == 0) {
-            return candidate;
-        }
-    }
-    return {};
 }
 
 /// The folder of tarn's program file.

@@ -12,6 +12,7 @@
 #include <tarn/tarn.h>
 
 #include "compare_command.hpp"
+#include "doctor_command.hpp"
 #include "failure.hpp"
 #include "run_command.hpp"
 
@@ -27,6 +28,9 @@ std::string version_text() {
 class usage_formatter : public CLI::Formatter {
 public:
     std::string make_usage(CLI::App const* app, std::string name) const override {
+        if (app->get_name() == "doctor") {
+            return fmt::format("Usage: {} [OPTIONS] PROGRAM|PID\n", name);
+        }
         if (app->get_name() != "run" && app->get_name() != "compare") {
             return CLI::Formatter::make_usage(app, std::move(name));
         }
@@ -55,6 +59,10 @@ int run(int argc, char** argv) {
     CLI::App* const compare_app =
         app.add_subcommand("compare", "Time a program on several mallocs, in turns");
     describe(*compare_app, comparison);
+    doctor_request question;
+    CLI::App* const doctor_app =
+        app.add_subcommand("doctor", "Say which malloc a program or process uses, and why");
+    describe(*doctor_app, question);
 
     std::vector<std::string> reversed(own.rbegin(), own.rend());  // as CLI11 wants them
     try {
@@ -69,6 +77,11 @@ int run(int argc, char** argv) {
         throw failure{fmt::format("{}; see tarn --help", error.what())};
     }
     CLI::App const& chosen = *app.get_subcommands().front();
+    if (&chosen == doctor_app) {
+        question.targets.insert(question.targets.end(), program.begin(), program.end());
+        question.own_path = argv[0];
+        return run_doctor(question);
+    }
     std::vector<std::string> words = chosen.remaining();
     if (!words.empty() && words[0].rfind('-', 0) == 0) {
         throw failure{fmt::format("{0}: unknown option {1}; see tarn {0} --help", chosen.get_name(),
