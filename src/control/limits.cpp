@@ -89,7 +89,7 @@ void scale_caches() noexcept {
 
 /// What the cgroup has left before it is at 7/8 of its limit; no_limit: it has none.
 std::size_t room_in_group() noexcept {
-    if (current_options().cgroup == cgroup_choice::off) {
+    if (current_options().cgroup == on_off::off) {
         return no_limit;
     }
     if (!cgroup_read) {

@@ -31,7 +31,7 @@ enum class scavenger_choice : std::uint8_t {
     off
 };
 
-enum class cgroup_choice : std::uint8_t { on, off };
+enum class on_off : std::uint8_t { on, off };
 
 /// A path with room for itself, since the environment may change later. `%p`: the process id.
 struct path_text {
@@ -65,12 +65,12 @@ struct path_text {
     X(stats_file, "file that statistics are written to at exit, as key-value lines")
 
 // name, type, default, names in the order of the type's values, what it does
-#define TARN_CHOICE_OPTIONS(X)                                                                   \
-    X(on_misuse, misuse_action, abort, "abort|warn|ignore|forward", "after a misuse report")     \
-    X(scavenger, scavenger_choice, automatic, "auto|on|off",                                     \
-      "a thread that gives memory back while the program idles; auto: once it has a second one") \
-    X(cgroup, cgroup_choice, on, "on|off",                                                       \
-      "heed the limits on memory and processor time of the cgroup")
+#define TARN_CHOICE_OPTIONS(X)                                                                    \
+    X(on_misuse, misuse_action, abort, "abort|warn|ignore|forward", "after a misuse report")      \
+    X(scavenger, scavenger_choice, automatic, "auto|on|off",                                      \
+      "a thread that gives memory back while the program idles; auto: once it has a second one")  \
+    X(cgroup, on_off, on, "on|off", "heed the limits on memory and processor time of the cgroup") \
+    X(live_stats, on_off, on, "on|off", "show statistics to `tarn stat` while the program runs")
 
 struct options {
 #define TARN_FIELD(name, value, least, largest, help) std::uint64_t name = value;

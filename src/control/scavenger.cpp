@@ -6,6 +6,7 @@
 #include "platform/os.hpp"
 #include "platform/threads.hpp"
 #include "heap/process.hpp"
+#include "control/live_stats.hpp"
 #include "control/options.hpp"
 
 namespace tarn::impl::control {
@@ -59,18 +60,16 @@ bool sleep_until_needed() noexcept {
         try_become(scavenger_phase::asleep, scavenger_phase::awake)) {
         return true;
     }
-    while (phase.load(std::memory_order_acquire) == word(scavenger_phase::asleep)) {
-        os::wait(phase, word(scavenger_phase::asleep));
-    }
+    show_from_scavenger(scavenger_moment::sleeps);
+    wait_and_show(phase, word(scavenger_phase::asleep));
     return true;
 }
 
 /// As that, where the system takes nothing: what is there to give back is no reason to wake.
 void sleep_until_told() noexcept {
     phase.store(word(scavenger_phase::asleep), std::memory_order_relaxed);
-    while (phase.load(std::memory_order_acquire) == word(scavenger_phase::asleep)) {
-        os::wait(phase, word(scavenger_phase::asleep));
-    }
+    show_from_scavenger(scavenger_moment::sleeps);
+    wait_and_show(phase, word(scavenger_phase::asleep));
 }
 
 void run() noexcept {
@@ -83,6 +82,7 @@ void run() noexcept {
         }
         os::wait_for(bell, heard, std::max(process.options.space.purge_delay_ms, delay_least_ms));
         futile = heap::scavenge() == 0 ? futile + 1 : 0;
+        show_from_scavenger(scavenger_moment::passed);
         if (!heap::has_memory_to_scavenge()) {
             futile = 0;
             if (!sleep_until_needed()) {

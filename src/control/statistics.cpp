@@ -24,6 +24,9 @@ constexpr std::uint64_t difference(std::uint64_t a, std::uint64_t b) noexcept {
 class thread_rows {
 public:
     explicit thread_rows(std::span<thread_statistics> rows) noexcept : rows_{rows} {
+        std::size_t heaps = 1;
+        process.heaps.for_each([&heaps](heap::thread_heap const&) { ++heaps; });
+        rows_ = rows_.first(std::min(rows_.size(), heaps));
         std::fill(rows_.begin(), rows_.end(), thread_statistics{});
     }
 
@@ -50,8 +53,12 @@ enum class other_threads : std::uint8_t { may_run, rest };
 
 class collection {
 public:
-    collection(statistics& result, std::span<thread_statistics> rows, other_threads others) noexcept
-        : result_{result}, rows_{rows}, others_{others} {}
+    collection(tarn_stats& result, std::span<class_statistics> classes,
+               std::span<thread_statistics> rows, other_threads others) noexcept
+        : result_{result}, classes_{classes}, rows_{rows}, others_{others} {
+        result_ = {};
+        std::fill(classes_.begin(), classes_.end(), class_statistics{});
+    }
 
     void collect() noexcept;
 
@@ -63,7 +70,8 @@ private:
     [[nodiscard]] bool measure_lists(heap::thread_heap const& of, heap::list_lengths& to) noexcept;
     void add_small(heap::page const& each, class_statistics& of_class, std::uint64_t live) noexcept;
 
-    statistics& result_;
+    tarn_stats& result_;
+    std::span<class_statistics> classes_;
     thread_rows rows_;
     other_threads others_;
     heap::list_reader reader_;
@@ -99,7 +107,7 @@ void collection::add_page(heap::page const& each) noexcept {
     std::size_t const bytes = size_class != 0 ? sizing::class_bytes(size_class) : found_bytes;
     // A huge block's mapping has room that nobody has asked for yet.
     std::uint64_t const page_bytes = kind == heap::page_kind::huge ? live * bytes : each.bytes();
-    class_statistics& of_class = result_.classes[size_class];
+    class_statistics& of_class = classes_[size_class];
     ++of_class.pages;
     of_class.page_bytes += page_bytes;
     of_class.live_blocks += live;
@@ -147,7 +155,7 @@ void collection::add_heap(heap::thread_heap const& each) noexcept {
     std::uint64_t handed = 0;
     for (unsigned size_class = 0; size_class < sizing::class_count; ++size_class) {
         std::uint64_t const of_class = each.handed[size_class].load(std::memory_order_relaxed);
-        result_.classes[size_class].allocations += of_class;
+        classes_[size_class].allocations += of_class;
         handed += of_class;
     }
     heap::heap_phase const phase = each.phase.load(std::memory_order_relaxed);
@@ -164,7 +172,7 @@ void collection::add_heap(heap::thread_heap const& each) noexcept {
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         std::uint64_t const count = listed[size_class];
         std::uint64_t const bytes = count * sizing::class_bytes(size_class);
-        class_statistics& of_class = result_.classes[size_class];
+        class_statistics& of_class = classes_[size_class];
         of_class.allocations = difference(of_class.allocations, count);
         of_class.live_blocks = difference(of_class.live_blocks, count);
         of_class.live_bytes = difference(of_class.live_bytes, bytes);
@@ -217,7 +225,7 @@ void collection::add_space() noexcept {
 
 void collection::finish() noexcept {
     for (unsigned size_class = 0; size_class < sizing::class_count; ++size_class) {
-        class_statistics& each = result_.classes[size_class];
+        class_statistics& each = classes_[size_class];
         each.block_bytes = sizing::class_bytes(size_class);
         result_.live_blocks += each.live_blocks;
         result_.live_bytes += each.live_bytes;
@@ -232,15 +240,20 @@ void collection::finish() noexcept {
 }  // namespace
 
 statistics collect_statistics(std::span<thread_statistics> threads) noexcept {
-    base::lock_guard const guard{process.scavenging};
     statistics result;
-    collection{result, threads, other_threads::may_run}.collect();
+    collect_statistics(result, result.classes, threads);
     return result;
+}
+
+void collect_statistics(tarn_stats& totals, std::span<class_statistics> classes,
+                        std::span<thread_statistics> threads) noexcept {
+    base::lock_guard const guard{process.scavenging};
+    collection{totals, classes, threads, other_threads::may_run}.collect();
 }
 
 statistics collect_statistics_at_rest() noexcept {
     statistics result;
-    collection{result, {}, other_threads::rest}.collect();
+    collection{result, result.classes, {}, other_threads::rest}.collect();
     return result;
 }
 

@@ -40,6 +40,10 @@ struct statistics : tarn_stats {
 /// for a row per thread, from which thread_count tells how many are used.
 [[nodiscard]] statistics collect_statistics(std::span<thread_statistics> threads = {}) noexcept;
 
+/// The same into memory of the caller's, `classes` with sizing::class_count elements.
+void collect_statistics(tarn_stats& totals, std::span<class_statistics> classes,
+                        std::span<thread_statistics> threads) noexcept;
+
 /// The same, exact in any case, where no other thread allocates or frees and the caller keeps
 /// scavenging passes away.
 [[nodiscard]] statistics collect_statistics_at_rest() noexcept

@@ -10,6 +10,7 @@
 #include "platform/threads.hpp"
 #include "heap/process.hpp"
 #include "control/limits.hpp"
+#include "control/live_stats.hpp"
 #include "control/options.hpp"
 #include "control/report.hpp"
 #include "control/scavenger.hpp"
@@ -65,6 +66,7 @@ void host_started() noexcept {
                                        .child = [] { fork_in_child(); }})) {
         control::write_report("tarn: no slot left for fork hooks\n");
     }
+    control::start_live_stats();
 }
 
 void host_thread_entered(void* heap) noexcept {
@@ -78,6 +80,7 @@ void host_memory_grew(bool allocating) noexcept { control::note_growth(allocatin
 bool host_limit_met(std::size_t bytes) noexcept { return control::note_refusal(bytes); }
 
 bool host_memory_freed(bool allocating) noexcept {
+    control::tick_live_stats();
     return control::note_free_memory(allocating ? control::may_start::yes : control::may_start::no);
 }
 
@@ -91,6 +94,7 @@ void host_thread_left() noexcept {
 void host_forked() noexcept {
     control::forget_scavenger();
     control::forget_pressure();
+    control::forget_live_stats();
 }
 
 void host_forward_free(void* ptr) noexcept {

@@ -466,4 +466,27 @@ void linux_os::wake_all(std::atomic<std::uint32_t>& word) noexcept {
               nullptr, 0);
 }
 
+bool linux_os::wait_for_either(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                               std::uint32_t& shared, std::uint32_t shared_expected) noexcept {
+#if defined(SYS_futex_waitv)
+    std::array<futex_waitv, 2> const both{
+        futex_waitv{.val = expected,
+                    .uaddr = reinterpret_cast<std::uintptr_t>(&word),
+                    .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG,
+                    .__reserved = 0},
+        futex_waitv{.val = shared_expected,
+                    .uaddr = reinterpret_cast<std::uintptr_t>(&shared),
+                    .flags = FUTEX_32,
+                    .__reserved = 0}};
+    long const done = ::syscall(SYS_futex_waitv, both.data(), both.size(), 0UL, nullptr, 0UL);
+    return done >= 0 || errno == EAGAIN || errno == EINTR;
+#else
+    return false;
+#endif
+}
+
+void linux_os::wake_all_sharers(std::uint32_t& shared) noexcept {
+    ::syscall(SYS_futex, &shared, FUTEX_WAKE, std::numeric_limits<int>::max(), nullptr, nullptr, 0);
+}
+
 }  // namespace tarn::impl::platform

@@ -54,6 +54,9 @@ struct linux_os {
                          std::uint32_t most_ms) noexcept;
     static void wake_one(std::atomic<std::uint32_t>& word) noexcept;
     static void wake_all(std::atomic<std::uint32_t>& word) noexcept;
+    static bool wait_for_either(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                                std::uint32_t& shared, std::uint32_t shared_expected) noexcept;
+    static void wake_all_sharers(std::uint32_t& shared) noexcept;
 };
 
 static_assert(os_memory<linux_os>);

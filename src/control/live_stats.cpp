@@ -1,0 +1,141 @@
+#include "control/live_stats.hpp"
+
+#include <algorithm>
+#include <atomic>
+
+#include "tarn/live.h"
+
+#include "platform/os.hpp"
+#include "platform/shown_memory.hpp"
+#include "control/options.hpp"
+#include "control/scavenger.hpp"
+#include "control/statistics.hpp"
+
+namespace tarn::impl::control {
+
+using platform::os;
+
+namespace {
+
+constexpr std::uint64_t youth_ms = 100;
+constexpr std::uint64_t interval_ms = 1000;
+constexpr std::uint64_t share_of_time = 1000;
+
+static_assert(sizeof(tarn_live) <= TARN_LIVE_BYTES);
+static_assert(sizing::class_count <= TARN_CLASSES_MAX);
+
+constinit std::atomic<std::uint64_t> next_ms{0};
+constinit std::atomic<bool> is_busy_showing{false};
+constinit std::atomic<bool> answers_while_asleep{true};  // the scavenger; false: an old system
+constinit std::atomic<tarn_live*> shown_file{nullptr};
+constinit platform::shown_memory shown;  // of whoever is busy
+
+std::atomic_ref<std::uint32_t> atomic(std::uint32_t& word) noexcept {
+    return std::atomic_ref<std::uint32_t>{word};
+}
+
+bool is_asked() noexcept {
+    tarn_live* const file = shown_file.load(std::memory_order_relaxed);
+    return file != nullptr && atomic(file->requests).load(std::memory_order_relaxed) !=
+                                  atomic(file->answered).load(std::memory_order_relaxed);
+}
+
+/// The file; null: the system refuses.
+tarn_live* open_file() noexcept {
+    if (shown.memory() == nullptr || !shown.is_open()) {
+        shown_file.store(nullptr, std::memory_order_relaxed);
+        if (!shown.show(TARN_LIVE_NAME, TARN_LIVE_BYTES)) {
+            return nullptr;
+        }
+    }
+    return static_cast<tarn_live*>(shown.memory());
+}
+
+void fill(tarn_live& file) noexcept {
+    // release: whoever finds the number odd, or changed, knows that the rest is not to be used.
+    atomic(file.sequence).fetch_add(1, std::memory_order_acq_rel);
+    file.magic = TARN_LIVE_MAGIC;
+    file.version = TARN_STATS_VERSION;
+    file.process_id = os::process_id();
+    atomic(file.answered)
+        .store(atomic(file.requests).load(std::memory_order_acquire), std::memory_order_relaxed);
+    collect_statistics(file.stats, std::span{file.classes}.first<sizing::class_count>(),
+                       file.threads);
+    add_process_figures(file.stats);
+    file.stats.size = sizeof file.stats;
+    file.stats.class_count = sizing::class_count;
+    file.taken_ms = os::monotonic_ms();
+    atomic(file.sequence).fetch_add(1, std::memory_order_release);
+    os::wake_all_sharers(file.sequence);
+}
+
+void show() noexcept {
+    if (is_busy_showing.exchange(true, std::memory_order_acquire)) {
+        return;
+    }
+    std::uint64_t const begin = os::monotonic_ms();
+    std::uint64_t pause = 60 * interval_ms;  // where the system refuses
+    if (tarn_live* const file = open_file()) {
+        fill(*file);
+        shown_file.store(file, std::memory_order_release);
+        pause = std::max(interval_ms, (os::monotonic_ms() - begin) * share_of_time);
+    }
+    next_ms.store(begin + pause, std::memory_order_relaxed);
+    is_busy_showing.store(false, std::memory_order_release);
+}
+
+bool is_due() noexcept {
+    std::uint64_t const next = next_ms.load(std::memory_order_relaxed);
+    return next != 0 && (is_asked() || os::monotonic_ms() >= next);
+}
+
+}  // namespace
+
+void start_live_stats() noexcept {
+    if (current_options().live_stats == on_off::on) {
+        next_ms.store(os::monotonic_ms() + youth_ms, std::memory_order_relaxed);
+    }
+}
+
+void tick_live_stats() noexcept {
+    scavenger_phase const phase = scavenger();
+    bool const is_there = phase == scavenger_phase::awake || phase == scavenger_phase::asleep;
+    if ((!is_there || !answers_while_asleep.load(std::memory_order_relaxed)) && is_due()) {
+        show();
+    }
+}
+
+void show_from_scavenger(scavenger_moment moment) noexcept {
+    bool const may_show = next_ms.load(std::memory_order_relaxed) != 0;
+    if (may_show && (moment == scavenger_moment::sleeps || is_due())) {
+        show();
+    }
+}
+
+void wait_and_show(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
+    while (word.load(std::memory_order_acquire) == expected) {
+        tarn_live* const file = shown_file.load(std::memory_order_relaxed);
+        if (file == nullptr) {
+            os::wait(word, expected);
+            continue;
+        }
+        std::uint32_t const requests = atomic(file->requests).load(std::memory_order_relaxed);
+        if (requests != atomic(file->answered).load(std::memory_order_relaxed)) {
+            show();
+        } else if (!os::wait_for_either(word, expected, file->requests, requests)) {
+            answers_while_asleep.store(false, std::memory_order_relaxed);
+            os::wait(word, expected);
+        }
+    }
+}
+
+void forget_live_stats() noexcept {
+    shown.forget_mapping();
+    shown_file.store(nullptr, std::memory_order_relaxed);
+    is_busy_showing.store(false, std::memory_order_relaxed);
+    if (next_ms.load(std::memory_order_relaxed) != 0) {
+        start_live_stats();
+    }
+}
+
+}  // namespace tarn::impl::control
