@@ -84,9 +84,9 @@ void show() noexcept {
     is_busy_showing.store(false, std::memory_order_release);
 }
 
-bool is_due() noexcept {
+bool is_due(std::uint64_t now_ms) noexcept {
     std::uint64_t const next = next_ms.load(std::memory_order_relaxed);
-    return next != 0 && (is_asked() || os::monotonic_ms() >= next);
+    return next != 0 && (now_ms >= next || is_asked());
 }
 
 }  // namespace
@@ -97,17 +97,20 @@ void start_live_stats() noexcept {
     }
 }
 
-void tick_live_stats() noexcept {
+void tick_live_stats(std::uint64_t now_ms) noexcept {
+    if (!is_due(now_ms)) {
+        return;
+    }
     scavenger_phase const phase = scavenger();
     bool const is_there = phase == scavenger_phase::awake || phase == scavenger_phase::asleep;
-    if ((!is_there || !answers_while_asleep.load(std::memory_order_relaxed)) && is_due()) {
+    if (!is_there || !answers_while_asleep.load(std::memory_order_relaxed)) {
         show();
     }
 }
 
 void show_from_scavenger(scavenger_moment moment) noexcept {
     bool const may_show = next_ms.load(std::memory_order_relaxed) != 0;
-    if (may_show && (moment == scavenger_moment::sleeps || is_due())) {
+    if (may_show && (moment == scavenger_moment::sleeps || is_due(os::monotonic_ms()))) {
         show();
     }
 }

@@ -5,7 +5,7 @@
 //            and before it sleeps. Else the threads of the program do, in slow paths: when asked,
 //            and once a second, but for a thousandth of the time at most.
 //            A process that lives less than a tenth of a second shows nothing and pays nothing.
-// Cost       a look at the clock per slow path that took or gave back pages; a walk as
+// Cost       a comparison per slow path that took or gave back pages; a walk as
 //            collect_statistics() when it is time. 32 KiB of shared memory, half of it touched.
 #pragma once
 
@@ -18,7 +18,7 @@ namespace tarn::impl::control {
 void start_live_stats() noexcept;
 
 /// At the end of slow paths, where pages came or went.
-void tick_live_stats() noexcept;
+void tick_live_stats(std::uint64_t now_ms) noexcept;
 
 /// By the scavenger, after a pass: as that. Before it sleeps: in any case.
 enum class scavenger_moment : std::uint8_t { passed, sleeps };

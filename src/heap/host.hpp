@@ -52,8 +52,9 @@ misuse_verdict host_misuse(misuse const& event) noexcept;
 void host_thread_entered(void* heap) noexcept;
 
 /// Memory has come or gone, so that a later pass may give some back. `allocating`: at the end of an
-/// allocation by an ordinary heap, where more may be allocated. False: to be asked again there.
-bool host_memory_freed(bool allocating) noexcept;
+/// allocation by an ordinary heap, where more may be allocated. `now_ms`: the monotonic clock.
+/// False: to be asked again there.
+bool host_memory_freed(bool allocating, std::uint64_t now_ms) noexcept;
 
 /// More is held than space::budget::watch() was told. `allocating`: as above, so that the program
 /// may be called.

@@ -36,8 +36,8 @@ public:
     ~slow_path() {
         heap_.in_slow_path = false;
         // Not sooner: whoever wraps clock_gettime or madvise may allocate there.
-        if (process.space.purge_if_asked()) {
-            bool const done = host_memory_freed(may_allocate_);
+        if (std::uint64_t const now_ms = process.space.purge_if_asked(); now_ms != 0) {
+            bool const done = host_memory_freed(may_allocate_, now_ms);
             if (process.space.budget().is_above_watched()) {
                 host_memory_grew(may_allocate_);
             }
@@ -85,11 +85,17 @@ bool is_possible(char const* operation, std::size_t bytes, void const* caller) n
 template <class Allocate>
 void* try_hard(thread_heap* heap, std::size_t bytes, Allocate allocate) noexcept {
     int const kept = errno;
-    void* block = with_heap(heap, allocate);
-    if (block == nullptr &&
-        process.space.budget().would_refuse(std::max(bytes, sizing::slice_bytes)) &&
-        host_limit_met(bytes)) {
-        block = with_heap(this_thread, allocate);
+    auto const is_worth_another = [bytes] {
+        return process.space.budget().would_refuse(std::max(bytes, sizing::slice_bytes)) &&
+               host_limit_met(bytes);
+    };
+    void* block = nullptr;
+    for (bool again = false;; again = true) {
+        block = with_heap(heap, allocate);
+        if (block != nullptr || again || !is_worth_another()) [[likely]] {
+            break;
+        }
+        heap = this_thread;
     }
     errno = block == nullptr ? ENOMEM : kept;
     return block;
@@ -192,6 +198,28 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
     return moved;
 }
 
+/// calloc where the class has no list, or clearing may not be needed.
+TARN_COLD void* allocate_zeroed_slow(thread_heap* heap, std::size_t bytes,
+                                     void const* caller) noexcept {
+    if (!is_possible("calloc", bytes, caller)) {
+        errno = ENOMEM;
+        return nullptr;
+    }
+    return try_hard(heap, bytes, [bytes, caller](thread_heap& own) -> void* {
+        slow_path const inside{own, "calloc", caller, ends_in::allocation};
+        if (bytes <= sizing::small_max) {
+            return own.allocate_class_zeroed(sizing::class_of(bytes), bytes);
+        }
+        run_block const got = allocate_run(own, {.bytes = bytes, .alignment = sizing::quantum});
+        if (got.start != nullptr && !got.zeroed &&
+            (bytes < purge_to_zero_bytes_min ||
+             !platform::os::purge(got.start, base::align_up(bytes, platform::os::page_bytes())))) {
+            std::memset(got.start, 0, bytes);
+        }
+        return got.start;
+    });
+}
+
 }  // namespace
 
 void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
@@ -226,23 +254,7 @@ void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) 
             return std::memset(block, 0, bytes);
         }
     }
-    if (!is_possible("calloc", bytes, caller)) {
-        errno = ENOMEM;
-        return nullptr;
-    }
-    return try_hard(heap, bytes, [bytes, caller](thread_heap& own) -> void* {
-        slow_path const inside{own, "calloc", caller, ends_in::allocation};
-        if (bytes <= sizing::small_max) {
-            return own.allocate_class_zeroed(sizing::class_of(bytes), bytes);
-        }
-        run_block const got = allocate_run(own, {.bytes = bytes, .alignment = sizing::quantum});
-        if (got.start != nullptr && !got.zeroed &&
-            (bytes < purge_to_zero_bytes_min ||
-             !platform::os::purge(got.start, base::align_up(bytes, platform::os::page_bytes())))) {
-            std::memset(got.start, 0, bytes);
-        }
-        return got.start;
-    });
+    return allocate_zeroed_slow(heap, bytes, caller);
 }
 
 void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignment,

@@ -21,8 +21,9 @@ std::size_t usable_for(std::size_t bytes) noexcept {
 space::budget& budget() noexcept { return process.space.budget(); }
 
 bool try_charge(std::size_t bytes) noexcept {
-    process.space.ask_for_purge();  // and for a look at the budget
-    return budget().try_charge(bytes);
+    bool const charged = budget().try_charge(bytes);
+    process.space.ask_if_watched();
+    return charged;
 }
 
 std::size_t slices_for(std::size_t bytes) noexcept { return base::divide_up(bytes, slice_bytes); }

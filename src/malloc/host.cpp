@@ -79,8 +79,8 @@ void host_memory_grew(bool allocating) noexcept { control::note_growth(allocatin
 
 bool host_limit_met(std::size_t bytes) noexcept { return control::note_refusal(bytes); }
 
-bool host_memory_freed(bool allocating) noexcept {
-    control::tick_live_stats();
+bool host_memory_freed(bool allocating, std::uint64_t now_ms) noexcept {
+    control::tick_live_stats(now_ms);
     return control::note_free_memory(allocating ? control::may_start::yes : control::may_start::no);
 }
 

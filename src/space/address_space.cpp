@@ -110,16 +110,14 @@ address_space::claim address_space::claim_locked(std::size_t index, slice_range 
         none.refused = true;
         return none;
     }
-    if (clean != 0) {
-        ask_for_purge();
-    }
+    ask_if_watched();
     claim const taken{.in = &in,
                       .index = index,
                       .range = range,
                       .wants_huge = use == run_use::dense &&
                                     used_slices_ * slice_bytes >= options_.huge_after_bytes,
                       .committed = in.committed.contains_all(range),
-                      .zeroed = in.clean.contains_all(range)};
+                      .zeroed = clean == range.count};
     used_slices_ += range.count;
     dirty_free_slices_ -= range.count - clean;
     peak_slices_ = std::max(peak_slices_, used_slices_ + dirty_free_slices_);
@@ -339,8 +337,7 @@ bool address_space::add_arena(std::size_t slices, std::size_t alignment) noexcep
     return added;
 }
 
-std::size_t address_space::purge_due() noexcept {
-    std::uint64_t const now = os::monotonic_ms();
+std::size_t address_space::purge_due(std::uint64_t now) noexcept {
     std::uint64_t due = next_pass_ms_.load(std::memory_order_relaxed);
     // relaxed: one thread wins the pass; the lock orders everything the pass touches.
     if (now < due || !next_pass_ms_.compare_exchange_strong(due, now + options_.purge_delay_ms,

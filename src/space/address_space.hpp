@@ -86,9 +86,11 @@ public:
     /// Gives a run back. Its contents count as dirty; a purge_due() is asked for.
     void return_run(run const& owned) noexcept;
 
-    /// Purges what has been free for a purge delay; a look at the clock when nothing is due.
-    /// Returns the bytes given back.
-    std::size_t purge_due() noexcept;
+    /// Purges what has been free for a purge delay; `now` is os::monotonic_ms(). Returns the bytes
+    /// given back.
+    std::size_t purge_due(std::uint64_t now) noexcept;
+
+    std::size_t purge_due() noexcept { return purge_due(platform::os::monotonic_ms()); }
 
     /// Whether there is free memory that a later pass will give back.
     [[nodiscard]] bool has_dirty() noexcept;
@@ -101,14 +103,22 @@ public:
     /// Asks for a purge_due() at the next purge_if_asked(): memory has come or gone.
     void ask_for_purge() noexcept { purge_asked_.store(true, std::memory_order_relaxed); }
 
-    /// True: it was asked for, and looked at.
-    bool purge_if_asked() noexcept {
+    /// The same where the budget holds more than somebody watches for.
+    void ask_if_watched() noexcept {
+        if (budget_.is_above_watched()) [[unlikely]] {
+            ask_for_purge();
+        }
+    }
+
+    /// The time, where it was asked for, and looked at; else 0.
+    std::uint64_t purge_if_asked() noexcept {
         if (!purge_asked_.load(std::memory_order_relaxed)) {
-            return false;
+            return 0;
         }
         purge_asked_.store(false, std::memory_order_relaxed);
-        purge_due();
-        return true;
+        std::uint64_t const now = platform::os::monotonic_ms();
+        purge_due(now);
+        return now;
     }
 
     /// Purges every free slice now. Returns the bytes given back.

@@ -57,7 +57,7 @@ void host_thread_entered(void* heap) noexcept {
     static_cast<void>(platform::arm_thread_exit(heap));
 }
 
-bool host_memory_freed(bool /*allocating*/) noexcept { return true; }
+bool host_memory_freed(bool /*allocating*/, std::uint64_t /*now_ms*/) noexcept { return true; }
 
 void host_memory_grew(bool /*allocating*/) noexcept {}
 
