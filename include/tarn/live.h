@@ -10,9 +10,10 @@
  * To read: map it shared, readable and writable; check `magic`, `version` and `process_id` (after
  * fork a child has its parent's file open until it has its own). Add 1 to `requests` and wake it
  * (FUTEX_WAKE, shared). A process with a second thread answers at once, also while it idles; one
- * with a single thread when it next takes or gives back a page. Whoever answers raises `sequence` to
- * an even number and wakes it. To copy: read `sequence` until it is even, copy, and take the copy if
- * `sequence` is still the same. Without an answer the last figures stand, `taken_ms` old. */
+ * with a single thread when it next takes or gives back a page. Whoever answers raises `sequence`
+ * to an even number and wakes it. To copy: read `sequence` until it is even, copy, and take the
+ * copy if `sequence` is still the same. Without an answer the last figures stand, `taken_ms` old.
+ */
 #ifndef TARN_LIVE_H
 #define TARN_LIVE_H
 

@@ -234,12 +234,13 @@ typedef void (*tarn_pressure_listener)(tarn_pressure const* event, void* context
 /** From here on `listener` is called for these kinds (tarn_pressure_kind, added up): in the thread
  *  whose allocation led to it, inside malloc, with no lock of Tarn held; for TARN_PRESSURE_SYSTEM
  *  in a thread of its own, which this call starts. One call at a time in the whole process.
- *  Returns 0; EINVAL; ENOMEM: 16 pairs of listener and context were ever added; EAGAIN: nothing
+ *  Returns 0; EINVAL; ENOMEM: there are 16 pairs of listener and context already; EAGAIN: nothing
  *  tells of the system's pressure, the other kinds are listened to. Thread-safe. */
 TARN_API int tarn_pressure_listen(unsigned kinds, tarn_pressure_listener listener,
                                   void* context) TARN_NOEXCEPT;
 
-/** Ends that. A call that has begun may still be running. Returns 0 or ENOENT. */
+/** Ends that. When it returns, no call is running or will come; inside a listener: none will come.
+ *  Returns 0 or ENOENT. */
 TARN_API int tarn_pressure_unlisten(tarn_pressure_listener listener, void* context) TARN_NOEXCEPT;
 
 /** What tarn_purge() looks at. */

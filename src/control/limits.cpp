@@ -28,7 +28,7 @@ constexpr unsigned all_kinds = TARN_PRESSURE_SOFT_LIMIT | TARN_PRESSURE_HARD_LIM
 constinit std::atomic<std::size_t> soft_bytes{0};
 constinit std::atomic<std::size_t> reserve_bytes{0};  // as asked for; 0: by itself
 
-/// A listener's place is never another's, so that a call never meets a changed context.
+/// Given to another only when no call can still be reading it.
 struct place {
     std::atomic<bool> taken{false};
     std::atomic<unsigned> kinds{0};  // 0: nobody listens
@@ -38,19 +38,32 @@ struct place {
 
 constinit std::array<place, 16> places;
 
-// One thread at a time looks and calls. Never waited for: who finds it taken goes on.
-constinit std::atomic<bool> is_busy{false};
+// One thread at a time looks and calls. Who finds it taken goes on; only remove_listener() waits.
+enum turn_state : std::uint32_t { nobody, somebody, awaited };
+
+constinit std::atomic<std::uint32_t> turn_word{nobody};
+constinit std::atomic<std::uint32_t> turn_thread{0};
 
 class turn {
 public:
-    turn() noexcept : mine_{!is_busy.exchange(true, std::memory_order_acquire)} {}
+    turn() noexcept {
+        std::uint32_t seen = nobody;
+        // seq_cst: see remove_listener().
+        mine_ = turn_word.compare_exchange_strong(seen, somebody, std::memory_order_seq_cst);
+        if (mine_) {
+            turn_thread.store(platform::os::thread_id(), std::memory_order_relaxed);
+        }
+    }
 
     turn(turn const&) = delete;
     turn& operator=(turn const&) = delete;
 
     ~turn() {
         if (mine_) {
-            is_busy.store(false, std::memory_order_release);
+            turn_thread.store(0, std::memory_order_relaxed);
+            if (turn_word.exchange(nobody, std::memory_order_release) == awaited) {
+                platform::os::wake_all(turn_word);
+            }
         }
     }
 
@@ -68,8 +81,8 @@ constinit std::size_t group_limit = no_limit;
 bool call_listeners(tarn_pressure const& event) noexcept {
     bool any = false;
     for (place const& each : places) {
-        // acquire: pairs with the release in add_listener().
-        unsigned const kinds = each.kinds.load(std::memory_order_acquire);
+        // Pairs with the release in add_listener(), and with remove_listener().
+        unsigned const kinds = each.kinds.load(std::memory_order_seq_cst);
         if ((kinds & static_cast<unsigned>(event.kind)) != 0) {
             each.listener.load(std::memory_order_relaxed)(
                 &event, each.context.load(std::memory_order_relaxed));
@@ -151,6 +164,9 @@ void watch_for(shortage const& found) noexcept {
                                  found.step_bytes);
 }
 
+/// At the end of the next slow path that takes pages.
+void look_soon() noexcept { process.space.budget().watch(1, step_bytes_min); }
+
 void on_system_pressure(pressure_level level) noexcept {
     turn const mine;
     if (!mine) {
@@ -185,7 +201,7 @@ int set_limits(tarn_limits const& wanted) noexcept {
                                     ? wanted.reserve_bytes
                                     : std::min(wanted.hard_bytes / 16, reserve_bytes_max);
     process.space.budget().set_hard_limit(wanted.hard_bytes, reserve);
-    process.space.budget().watch(1, step_bytes_min);  // the next slow path looks
+    look_soon();
     return 0;
 }
 
@@ -201,10 +217,10 @@ int add_listener(unsigned kinds, tarn_pressure_listener listener, void* context)
         return EINVAL;
     }
     auto const found = std::find_if(places.begin(), places.end(), [=](place& each) {
-        // The same pair again, or a place that nobody ever had.
+        // The same pair again, or a place that nobody has.
         return (each.listener.load(std::memory_order_relaxed) == listener &&
                 each.context.load(std::memory_order_relaxed) == context) ||
-               !each.taken.exchange(true, std::memory_order_relaxed);
+               !each.taken.exchange(true, std::memory_order_acquire);
     });
     if (found == places.end()) {
         return ENOMEM;
@@ -213,16 +229,40 @@ int add_listener(unsigned kinds, tarn_pressure_listener listener, void* context)
     found->context.store(context, std::memory_order_relaxed);
     // release: pairs with the acquire in call_listeners().
     found->kinds.store(kinds, std::memory_order_release);
+    look_soon();
     bool const watches =
         (kinds & TARN_PRESSURE_SYSTEM) == 0 || start_pressure_watch({.call = &on_system_pressure});
     return watches ? 0 : EAGAIN;
 }
 
+namespace {
+
+/// Whoever has the turn may be calling; whoever takes it later finds what changed before.
+void await_calls() noexcept {
+    if (turn_thread.load(std::memory_order_relaxed) == platform::os::thread_id()) {
+        return;  // inside a call
+    }
+    // Should somebody else's turn begin meanwhile, that is waited for, too: no harm.
+    std::uint32_t seen = turn_word.load(std::memory_order_seq_cst);
+    while (seen != nobody) {
+        if (seen == awaited ||
+            turn_word.compare_exchange_strong(seen, awaited, std::memory_order_seq_cst)) {
+            platform::os::wait(turn_word, awaited);
+            seen = turn_word.load(std::memory_order_seq_cst);
+        }
+    }
+}
+
+}  // namespace
+
 int remove_listener(tarn_pressure_listener listener, void* context) noexcept {
     for (place& each : places) {
         if (each.listener.load(std::memory_order_relaxed) == listener &&
             each.context.load(std::memory_order_relaxed) == context &&
-            each.kinds.exchange(0, std::memory_order_relaxed) != 0) {
+            each.kinds.exchange(0, std::memory_order_seq_cst) != 0) {
+            await_calls();
+            each.listener.store(nullptr, std::memory_order_relaxed);
+            each.taken.store(false, std::memory_order_release);
             return 0;
         }
     }
@@ -263,7 +303,7 @@ bool note_refusal(std::size_t bytes) noexcept {
 void leave_pressure() noexcept { dismiss_pressure_watch(); }
 
 void forget_pressure() noexcept {
-    is_busy.store(false, std::memory_order_relaxed);
+    turn_word.store(nobody, std::memory_order_relaxed);
     forget_pressure_watch();
 }
 

@@ -31,7 +31,7 @@ int set_limits(tarn_limits const& wanted) noexcept;
 /// TARN_PRESSURE_SYSTEM is asked for, and nothing tells of it (the other kinds are listened to).
 int add_listener(unsigned kinds, tarn_pressure_listener listener, void* context) noexcept;
 
-/// 0, or ENOENT. A call that has begun may still be running.
+/// 0, or ENOENT. When it returns no call runs or will come; inside a call: none will come.
 int remove_listener(tarn_pressure_listener listener, void* context) noexcept;
 
 /// The heap has grown past what was watched for.

@@ -1,4 +1,6 @@
 // limits_test - a limit holds, what it refuses is refused cleanly, and listeners are told in time.
+#include "tarn/limits.hpp"
+
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -7,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -311,25 +314,80 @@ TEST(listeners, have_to_make_sense) {
     EXPECT_EQ(tarn_pressure_unlisten(&listener::call, nullptr), ENOENT);
 }
 
-TEST(listeners, get_their_place_again_and_others_find_an_end) {
-    // In a child: the places are taken for good.
-    int const added = WEXITSTATUS(run_in_child(60, [] {
-        static char contexts[20];
-        int count = 0;
-        for (char& context : contexts) {
-            for (int again = 0; again < 3; ++again) {
-                count += tarn_pressure_listen(TARN_PRESSURE_HARD_LIMIT, &listener::call,
-                                              &context) == 0 &&
-                                 tarn_pressure_unlisten(&listener::call, &context) == 0
-                             ? 1
-                             : 0;
+TEST(listeners, are_sixteen_at_a_time) {
+    static char contexts[20];
+    auto const add = [](char& context) {
+        return tarn_pressure_listen(TARN_PRESSURE_HARD_LIMIT, &listener::call, &context);
+    };
+    for (int again = 0; again < 3; ++again) {
+        for (int i = 0; i < 16; ++i) {
+            EXPECT_EQ(add(contexts[i]), 0);
+        }
+        EXPECT_EQ(add(contexts[3]), 0);  // the same once more
+        EXPECT_EQ(add(contexts[16]), ENOMEM);
+        for (int i = 0; i < 16; ++i) {
+            EXPECT_EQ(tarn_pressure_unlisten(&listener::call, &contexts[i]), 0);
+        }
+        EXPECT_EQ(tarn_pressure_unlisten(&listener::call, &contexts[3]), ENOENT);
+    }
+}
+
+// Not under a limit of the machine's: what is listened to is whether anybody is called at all.
+TEST(listeners, are_not_called_once_they_have_been_removed) {
+    std::atomic<bool> stop{false};
+    limited const here{held_purged() + 8 * mib, 0};
+    std::thread grower{[&] {
+        while (!stop) {
+            heap_user user;
+            user.take_all(mib, 40);
+        }
+    }};
+    for (std::uint64_t i = 0; i < scaled(50); ++i) {
+        std::atomic<int> calls{0};
+        {
+            pressure_listener const told{TARN_PRESSURE_SOFT_LIMIT,
+                                         [&calls](tarn_pressure const&) { ++calls; }};
+            while (calls == 0) {
+                std::this_thread::yield();
             }
         }
-        return count;
-    }));
-    EXPECT_EQ(added % 3, 0);
-    EXPECT_GE(added, 3);  // other listeners of this process have had some
-    EXPECT_LE(added, 16 * 3);
+        int const seen = calls;
+        std::this_thread::yield();
+        ASSERT_EQ(calls, seen);
+    }
+    stop = true;
+    grower.join();
+}
+
+TEST(listeners, may_remove_themselves_inside_a_call) {
+    struct once {
+        int calls = 0;
+
+        static void call(tarn_pressure const*, void* self) {
+            ++static_cast<once*>(self)->calls;
+            EXPECT_EQ(tarn_pressure_unlisten(&call, self), 0);
+        }
+    };
+
+    once told;
+    ASSERT_EQ(tarn_pressure_listen(TARN_PRESSURE_SOFT_LIMIT, &once::call, &told), 0);
+    limited const here{held_purged() + 8 * mib, 0};
+    heap_user user;
+    user.take_all(mib, 30);
+    EXPECT_EQ(told.calls, 1);
+    EXPECT_EQ(tarn_pressure_unlisten(&once::call, &told), ENOENT);
+}
+
+TEST(limits_of_cpp, are_those_of_c) {
+    EXPECT_THROW((limits{.soft_bytes = 2, .hard_bytes = 1}.apply()), std::invalid_argument);
+    limits{.soft_bytes = gib, .hard_bytes = 2 * gib, .reserve_bytes = mib}.apply();
+    limits const now = limits::current();
+    EXPECT_EQ(now.soft_bytes, gib);
+    EXPECT_EQ(now.hard_bytes, 2 * gib);
+    EXPECT_EQ(now.reserve_bytes, mib);
+    limits{}.apply();
+    EXPECT_EQ(limits::current().hard_bytes, 0U);
+    EXPECT_THROW((pressure_listener{1U << 20, [](tarn_pressure const&) {}}), std::invalid_argument);
 }
 
 TEST(soft_limit, gives_free_memory_back_and_tells) {

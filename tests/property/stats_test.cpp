@@ -1,4 +1,6 @@
 // stats_test - tarn_stats tells what the process holds, to the block while nothing else runs.
+#include "tarn/stats.hpp"
+
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -85,6 +87,22 @@ TEST(stats, of_an_older_caller_are_cut) {
     std::byte untouched[sizeof(tarn_stats)];
     fill(untouched, sizeof untouched, 1);
     EXPECT_EQ(std::memcmp(storage + known, untouched + known, sizeof storage - known), 0);
+}
+
+TEST(stats, in_cpp_have_rows_and_texts) {
+    void* const block = tarn_malloc(5 * mib);
+    statistics const now = statistics::now();
+    EXPECT_GE(now.totals().live_bytes, 5 * mib);
+    ASSERT_GT(now.by_class().size(), 80U);
+    EXPECT_EQ(now.by_class().front().block_bytes, 0U);
+    EXPECT_GE(now.by_class().front().live_bytes, 5 * mib);
+    ASSERT_GE(now.by_thread().size(), 1U);
+    EXPECT_EQ(now.by_thread().front().thread_id, static_cast<std::uint64_t>(::gettid()));
+    std::string const live = "\"live_bytes\":" + std::to_string(now.totals().live_bytes);
+    EXPECT_NE(now.text(TARN_STATS_JSON).find(live), std::string::npos);
+    EXPECT_NE(now.text(TARN_STATS_JSON).find("\"thread_id\":"), std::string::npos);
+    EXPECT_NE(now.text(TARN_STATS_REPORT).find("5.0 MiB"), std::string::npos);
+    tarn_free(block);
 }
 
 std::string text_of(void (*print)(int fd)) {
