@@ -13,7 +13,6 @@ using sizing::slice_bytes;
 namespace {
 
 constexpr std::size_t commit_step_slices = 1 * MiB / slice_bytes;
-constexpr std::size_t huge_page_slices = platform::huge_page_bytes / slice_bytes;
 constexpr std::size_t arena_alignment = platform::huge_page_bytes;  // so that one can form anywhere
 constexpr int huge_pages_skipped = 64;                              // after one was refused
 constexpr std::size_t ranges_per_purge = 16;                        // purged per hold of the lock
@@ -157,6 +156,7 @@ bool address_space::commit(claim const& taken) noexcept {
         std::size_t const more = in.clean.count(generous);
         dirty_free_slices_ += more;
         in.clean.remove(generous);
+        in.huge.insert(generous);
         budget_.refund((extra - more) * slice_bytes);  // others have taken, and charged, the rest
     }
     return true;
@@ -314,6 +314,7 @@ bool address_space::add_arena(std::size_t slices, std::size_t alignment) noexcep
                 .committed = {bits + words, arena_slices},
                 .clean = {bits + 2 * words, arena_slices},
                 .ageing = {bits + 3 * words, arena_slices},
+                .huge = {},
                 .metadata_bytes = metadata_bytes};
     fresh.free.insert({0, arena_slices});
     fresh.clean.insert({0, arena_slices});
@@ -344,7 +345,11 @@ std::size_t address_space::purge_due(std::uint64_t now) noexcept {
                                                             std::memory_order_relaxed)) {
         return 0;
     }
-    return has_dirty() ? purge(purge_scope::aged) : 0;
+    if (!has_dirty()) {
+        return 0;
+    }
+    bool const is_second = passes_.fetch_add(1, std::memory_order_relaxed) % 2 == 1;
+    return purge(is_second ? purge_scope::aged : purge_scope::aged_but_huge);
 }
 
 bool address_space::has_dirty() noexcept {
@@ -386,12 +391,43 @@ std::size_t address_space::purge(purge_scope scope) noexcept {
     return bytes;
 }
 
+void address_space::huge_page_set::insert(slice_range whole) noexcept {
+    for (std::size_t page = whole.first / huge_page_slices;
+         page < (whole.first + whole.count) / huge_page_slices; ++page) {
+        words_[page / 64] |= std::uint64_t{1} << (page % 64);
+    }
+}
+
+void address_space::huge_page_set::remove(slice_range part) noexcept {
+    for (std::size_t page = part.first / huge_page_slices;
+         page <= (part.first + part.count - 1) / huge_page_slices; ++page) {
+        words_[page / 64] &= ~(std::uint64_t{1} << (page % 64));
+    }
+}
+
+/// The slices of a word of the sets that lie in huge pages of which something is used.
+std::uint64_t address_space::in_used_huge_pages(arena const& in, std::size_t word) noexcept {
+    constexpr std::size_t step = std::min<std::size_t>(huge_page_slices, 64);
+    std::uint64_t result = 0;
+    for (std::size_t low = 0; low < 64; low += step) {
+        std::size_t const page = (word * 64 + low) / huge_page_slices;
+        if (in.huge.contains(page) &&
+            !in.free.contains_all({page * huge_page_slices, huge_page_slices})) {
+            result |= (~std::uint64_t{0} >> (64 - step)) << low;
+        }
+    }
+    return result;
+}
+
 std::size_t address_space::take_for_purge_locked(arena& in, purge_scope scope, std::size_t& word,
                                                  slice_range* ranges) noexcept {
     std::size_t taken = 0;
     for (; word < slice_set::words_for(in.slices); ++word) {
         std::uint64_t const dirty = in.free.word(word) & ~in.clean.word(word);
-        std::uint64_t due = scope == purge_scope::aged ? dirty & in.ageing.word(word) : dirty;
+        std::uint64_t due = scope == purge_scope::everything ? dirty : dirty & in.ageing.word(word);
+        if (scope == purge_scope::aged_but_huge && due != 0) {
+            due &= ~in_used_huge_pages(in, word);
+        }
         while (due != 0 && taken < ranges_per_purge) {
             auto const low = static_cast<std::size_t>(std::countr_zero(due));
             auto const length = static_cast<std::size_t>(std::countr_one(due >> low));
@@ -402,6 +438,7 @@ std::size_t address_space::take_for_purge_locked(arena& in, purge_scope scope, s
             } else {
                 ++taken;
             }
+            in.huge.remove({word * 64 + low, length});
             in.free.remove({word * 64 + low, length});
             in.ageing.remove({word * 64 + low, length});
             used_slices_ += length;

@@ -4,6 +4,8 @@
 //            over a system call
 // Always     a slice is free or belongs to exactly one run; freed neighbours coalesce by
 //            themselves, since a run is nothing but bits. A clean slice reads as zero.
+//            What lies in a huge page that is partly used is purged at every second pass only: it
+//            breaks the huge page.
 //            A run is taken at the lowest address that fits, so the upper ends fall idle and are
 //            purged. Mappings: a handful per reservation.
 // Cost       acquire(): one lock, a scan that starts at the lowest free slice; a commit per MiB of
@@ -144,6 +146,23 @@ public:
     static constexpr std::size_t arenas_max = 4096;
 
 private:
+    static constexpr std::size_t huge_page_slices = platform::huge_page_bytes / sizing::slice_bytes;
+
+    /// Which of an arena's huge pages were made, and not broken since.
+    class huge_page_set {
+    public:
+        void insert(slice_range whole) noexcept;
+        /// What is purged of a huge page breaks it.
+        void remove(slice_range part) noexcept;
+
+        [[nodiscard]] bool contains(std::size_t page) const noexcept {
+            return (words_[page / 64] >> (page % 64) & 1) != 0;
+        }
+
+    private:
+        std::array<std::uint64_t, arena_slices_max / huge_page_slices / 64> words_{};
+    };
+
     struct arena {  // base null: a place that a later reservation takes
         std::byte* base = nullptr;
         std::size_t slices = 0;
@@ -153,10 +172,11 @@ private:
         slice_set committed;
         slice_set clean;   // reads as zero
         slice_set ageing;  // free and dirty since before the last ageing pass
+        huge_page_set huge;
         std::size_t metadata_bytes = 0;
     };
 
-    enum class purge_scope { aged, everything };
+    enum class purge_scope { aged_but_huge, aged, everything };
 
     using mutex = base::ranked_mutex<base::lock_rank::space, platform::os>;
 
@@ -198,6 +218,7 @@ private:
     std::size_t take_for_purge_locked(arena& in, purge_scope scope, std::size_t& word,
                                       slice_range* ranges) noexcept TARN_REQUIRES(mutex_);
 
+    static std::uint64_t in_used_huge_pages(arena const& in, std::size_t word) noexcept;
     static std::size_t next_dirty(arena const& in, std::size_t from) noexcept;
     static slice_range find_fit(arena& in, std::size_t slices, std::size_t alignment) noexcept;
     static slice_range range_of(arena const& in, std::byte const* base,
@@ -215,6 +236,7 @@ private:
     std::size_t peak_slices_ TARN_GUARDED_BY(mutex_) = 0;
     std::atomic<std::size_t> keep_bytes_{0};
     std::atomic<std::uint64_t> next_pass_ms_{0};
+    std::atomic<std::uint32_t> passes_{0};
     std::atomic<std::uint64_t> purged_bytes_{0};
     std::atomic<bool> purge_asked_{false};
     std::atomic<int> huge_pages_to_skip_{0};

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <thread>
@@ -526,6 +527,66 @@ TEST_F(address_space, purges_by_age) {
     EXPECT_EQ(space_->counts().free_dirty_bytes, 0U);
     give_back(fence);
     give_back(last);
+}
+
+TEST_F(address_space, purges_inside_of_used_huge_pages_at_every_second_pass) {
+    constexpr std::size_t huge_slices = platform::huge_page_bytes / slice_bytes;
+    configure({.arena_bytes = 16 * platform::huge_page_bytes,
+               .purge_delay_ms = delay_ms,
+               .huge_after_bytes = 0});
+    auto const take = [this](std::size_t slices) {
+        return space_->acquire(slices, 1, 0, space::run_use::dense);
+    };
+    run const half = take(huge_slices / 2);  // the first huge page
+    run const rest = take(huge_slices / 2);
+    run const whole = take(huge_slices);  // the second
+    auto const pass = [this] {
+        fake_os::control().clock_ms += delay_ms;
+        return space_->purge_due();
+    };
+    give_back(half);
+    give_back(whole);
+    std::vector<std::size_t> purged;
+    for (int i = 0; i < 5; ++i) {
+        purged.push_back(pass());
+    }
+    EXPECT_EQ(std::accumulate(purged.begin(), purged.end(), std::size_t{0}),
+              (huge_slices + huge_slices / 2) * slice_bytes);
+    // The whole one goes once it has aged, the half of the other at the next pass or with it.
+    auto const first = std::find_if(purged.begin(), purged.end(), [](auto b) { return b != 0; });
+    EXPECT_GE(*first, huge_slices * slice_bytes);
+    EXPECT_EQ(std::accumulate(first, first + 2, std::size_t{0}),
+              (huge_slices + huge_slices / 2) * slice_bytes);
+    give_back(rest);
+    EXPECT_EQ(space_->purge_all(), huge_slices / 2 * slice_bytes);
+}
+
+TEST_F(address_space, purges_used_huge_pages_less_often_but_not_if_broken) {
+    constexpr std::size_t huge_slices = platform::huge_page_bytes / slice_bytes;
+    configure({.arena_bytes = 16 * platform::huge_page_bytes,
+               .purge_delay_ms = delay_ms,
+               .huge_after_bytes = 0});
+    std::vector<run> all;
+    for (std::size_t i = 0; i < huge_slices; ++i) {
+        all.push_back(space_->acquire(1, 1, 0, space::run_use::dense));
+    }
+    auto const passes_until_purged = [&](run const& freed) {
+        give_back(freed);
+        int count = 0;
+        std::size_t bytes = 0;
+        while (bytes == 0 && count < 10) {
+            fake_os::control().clock_ms += delay_ms;
+            bytes = space_->purge_due();
+            ++count;
+        }
+        EXPECT_EQ(bytes, slice_bytes);
+        return count;
+    };
+    int const unbroken = passes_until_purged(all[3]);
+    EXPECT_GE(unbroken, 2);
+    EXPECT_LE(unbroken, 3);
+    EXPECT_EQ(passes_until_purged(all[5]), 2);  // the huge page is broken already
+    EXPECT_EQ(passes_until_purged(all[7]), 2);
 }
 
 TEST_F(address_space, spares_what_was_used_meanwhile) {
