@@ -76,9 +76,9 @@ TEST(ranking, sorts_by_each_key) {
     };
     EXPECT_EQ(first(sort_key::live), 1U);
     for (auto const& [field, key] : {std::pair{&ranked_process::live_bytes, sort_key::live},
-                                    std::pair{&ranked_process::mapped_bytes, sort_key::mapped},
-                                    std::pair{&ranked_process::resident_bytes, sort_key::resident},
-                                    std::pair{&ranked_process::held_bytes, sort_key::held}}) {
+                                     std::pair{&ranked_process::mapped_bytes, sort_key::mapped},
+                                     std::pair{&ranked_process::resident_bytes, sort_key::resident},
+                                     std::pair{&ranked_process::held_bytes, sort_key::held}}) {
         rows[1].*field = 5;
         std::uint64_t const number = rows[1].number;
         EXPECT_EQ(first(key), number);

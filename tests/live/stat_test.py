@@ -5,16 +5,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import unittest
 
 from live_tools import (IS_ROOT, LIBRARY, NAME, NOBODY, PATIENCE_S, PLENTY_MS, TARN, LiveTest)
 
 NO_ANSWER = ("--wait", "1")
-ON_TARN = """
-import sys
+# Allocates until the end of its input.
+BUSY = """
+import select, sys
 sys.stdout.write("x\\n")
 sys.stdout.flush()
-sys.stdin.read()
+while not select.select([sys.stdin], [], [], 0)[0]:
+    [bytes(5000) for _ in range(1000)]
 """
 
 
@@ -199,7 +202,7 @@ class NoFiles(Stat):
             self.assertIn("there is none", self.complaint(number))
 
     def test_not_on_tarn(self):
-        process = self.start(sys.executable, "-c", ON_TARN)
+        process = self.start(sys.executable, "-c", BUSY)
         complaint = self.complaint(process.pid, status=1)
         for part in ("live_stats=off", "0.1 s", f"tarn doctor {process.pid}"):
             self.assertIn(part, complaint)
@@ -241,12 +244,20 @@ class NoFiles(Stat):
 
 class OnTarn(Stat):
     def test_a_process(self):
-        process = self.start(sys.executable, "-c", ON_TARN, env={**os.environ, "LD_PRELOAD": LIBRARY})
+        with open(LIBRARY, "rb") as file:
+            if b"tarn-stats" not in file.read():
+                self.skipTest("the library shows no statistics yet")
+        process = self.start(sys.executable, "-c", BUSY, env={**os.environ, "LD_PRELOAD": LIBRARY})
+        end = time.monotonic() + PATIENCE_S
         done = self.stat("--json", process.pid)
-        if "shows no statistics" in done.stderr:
-            self.skipTest("the library shows no statistics yet")
+        while "shows no statistics" in done.stderr and time.monotonic() < end:  # in its first 0.1 s
+            done = self.stat("--json", process.pid)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(json.loads(done.stdout)["process_id"], process.pid)
+        read = json.loads(self.shown("--wait", PLENTY_MS, "--json", process.pid))
+        self.assertEqual(read["process_id"], process.pid)
+        self.assertIn(process.pid, [each["thread_id"] for each in read["by_thread"]])
+        self.assertGreater(read["live_bytes"], 100000)
+        self.assertIn("by_class", read)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@
 #include "failure.hpp"
 #include "run_command.hpp"
 #include "stat_command.hpp"
+#include "top_command.hpp"
 
 namespace {
 
@@ -71,6 +72,10 @@ int run(int argc, char** argv) {
     CLI::App* const stat_app =
         app.add_subcommand("stat", "Show what the memory of running processes does now");
     describe(*stat_app, inquiry);
+    top_request overview;
+    CLI::App* const top_app =
+        app.add_subcommand("top", "Show a live table of the processes on Tarn");
+    describe(*top_app, overview);
 
     std::vector<std::string> reversed(own.rbegin(), own.rend());  // as CLI11 wants them
     try {
@@ -93,6 +98,12 @@ int run(int argc, char** argv) {
     if (&chosen == stat_app) {
         inquiry.processes.insert(inquiry.processes.end(), program.begin(), program.end());
         return run_stat(inquiry);
+    }
+    if (&chosen == top_app) {
+        if (marked) {
+            throw failure{"top: shows all processes; see tarn top --help"};
+        }
+        return run_top(overview);
     }
     std::vector<std::string> words = chosen.remaining();
     if (!words.empty() && words[0].rfind('-', 0) == 0) {
