@@ -30,6 +30,10 @@ class Stat(LiveTest):
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
         return done.stdout
 
+    def answered(self, *words, **more):
+        """Shown by a process that answers, however busy the machine is."""
+        return self.shown("--wait", PLENTY_MS, *words, **more)
+
     def complaint(self, *words, status=2, **more):
         done = self.stat(*words, **more)
         self.assertEqual((done.returncode, done.stdout), (status, ""), done.stderr)
@@ -71,7 +75,7 @@ class Usage(Stat):
 class Answers(Stat):
     def test_report(self):
         process = self.publisher("answers")
-        text = self.shown("--wait", PLENTY_MS, process.pid)
+        text = self.answered(process.pid)
         self.assertIn(f"memory report, process {process.pid}\n", text)
         self.assertRegex(text, r"live in blocks +64\.0 MiB\n")
         self.assertRegex(text, rf"\n +{process.pid}  {NAME.replace('?', '.')} +4 +1\.0 MiB +1,00\d,")
@@ -81,26 +85,26 @@ class Answers(Stat):
 
     def test_each_answer_is_new(self):
         process = self.publisher("answers")
-        seen = [json.loads(self.shown("--wait", PLENTY_MS, "--json", process.pid))["allocations"]
+        seen = [json.loads(self.answered("--json", process.pid))["allocations"]
                 for _ in range(5)]
         self.assertEqual(seen, sorted(set(seen)))
 
     def test_requests_that_wrap(self):
         process = self.publisher("wraps")
-        self.shown("--wait", PLENTY_MS, "--json", process.pid)
-        self.shown("--wait", PLENTY_MS, "--json", process.pid)
+        self.answered("--json", process.pid)
+        self.answered("--json", process.pid)
 
     def test_copies_are_consistent(self):
         process = self.publisher("busy")
         for _ in range(20):
-            read = json.loads(self.shown("--wait", PLENTY_MS, "--json", process.pid))
+            read = json.loads(self.answered("--json", process.pid))
             self.assertEqual(read["allocations"] // 2, read["live_blocks"])
             self.assertEqual(read["allocations"], read["by_thread"][0]["allocations"])
             self.assertEqual(read["allocations"], 1000000 + 1000 * read["by_class"][0]["allocations"])
 
     def test_json(self):
         process = self.publisher("answers")
-        read = json.loads(self.shown("--json", process.pid), parse_constant=self.fail)
+        read = json.loads(self.answered("--json", process.pid), parse_constant=self.fail)
         self.assertEqual(read["process_id"], process.pid)
         self.assertEqual(read["live_bytes"], 64 << 20)
         self.assertEqual([each["block_bytes"] for each in read["by_class"]], [0, 48])
@@ -108,18 +112,18 @@ class Answers(Stat):
 
     def test_lines_and_keys(self):
         process = self.publisher("answers")
-        line = self.shown("--line", process.pid)
+        line = self.answered("--line", process.pid)
         self.assertEqual(line.count("\n"), 1)
         self.assertIn(f"tarn pid={process.pid} live_bytes={64 << 20} ", line)
-        self.assertIn(f"\nlive_bytes {64 << 20}\n", self.shown("--keys", process.pid))
+        self.assertIn(f"\nlive_bytes {64 << 20}\n", self.answered("--keys", process.pid))
 
     def test_several(self):
         one, other = self.publisher("answers"), self.publisher("answers")
-        text = self.shown(one.pid, other.pid)
+        text = self.answered(one.pid, other.pid)
         self.assertEqual(text.count("memory report"), 2)
-        read = [json.loads(line) for line in self.shown("--json", one.pid, other.pid).splitlines()]
+        read = [json.loads(line) for line in self.answered("--json", one.pid, other.pid).splitlines()]
         self.assertEqual([each["process_id"] for each in read], [one.pid, other.pid])
-        done = self.stat("--line", 0, one.pid)
+        done = self.stat("--wait", PLENTY_MS, "--line", 0, one.pid)
         self.assertEqual((done.returncode, done.stdout.count("\n")), (2, 1))
 
     def test_all(self):
@@ -138,7 +142,7 @@ class Answers(Stat):
         promtool = shutil.which("promtool")
         if promtool is None:
             self.skipTest("no promtool (package prometheus)")
-        text = self.shown("--prometheus", self.publisher("answers").pid)
+        text = self.answered("--prometheus", self.publisher("answers").pid)
         self.assertIn('tarn_class_live_bytes{block_bytes="48"}', text)
         done = subprocess.run([promtool, "check", "metrics"], input=text, text=True,
                               capture_output=True, timeout=PATIENCE_S)
@@ -163,11 +167,12 @@ class NoAnswer(Stat):
 
     def test_of_a_stopped_process(self):
         process = self.publisher("answers")
-        self.shown("--wait", PLENTY_MS, process.pid)
         os.kill(process.pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, process.pid, signal.SIGCONT)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         self.assertIn("no answer", self.shown(*NO_ANSWER, process.pid))
         os.kill(process.pid, signal.SIGCONT)
-        self.assertNotIn("no answer", self.shown("--wait", PLENTY_MS, process.pid))
+        self.assertNotIn("no answer", self.answered(process.pid))
 
     def test_without_figures(self):
         self.assertIn("has taken no figures yet", self.of_variant("no-figures", *NO_ANSWER))
@@ -213,7 +218,7 @@ class NoFiles(Stat):
         self.assertIn(f"a thread of process {process.pid}", self.complaint(threads.pop()))
 
     def test_ended(self):
-        self.assertIn("it has ended", self.of_variant("dies", "--wait", "1000"))
+        self.assertIn("it has ended", self.of_variant("dies", "--wait", PLENTY_MS))
         process = self.publisher("answers")
         process.stdin.close()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -237,7 +242,7 @@ class NoFiles(Stat):
     def test_kept_from_others(self):
         process = self.publisher("hidden")
         if IS_ROOT:
-            self.shown("--wait", PLENTY_MS, process.pid)
+            self.answered(process.pid)
         else:
             self.assertIn("not permitted", self.complaint(process.pid))
 
@@ -253,7 +258,7 @@ class OnTarn(Stat):
         while "shows no statistics" in done.stderr and time.monotonic() < end:  # in its first 0.1 s
             done = self.stat("--json", process.pid)
         self.assertEqual(done.returncode, 0, done.stderr)
-        read = json.loads(self.shown("--wait", PLENTY_MS, "--json", process.pid))
+        read = json.loads(self.answered("--json", process.pid))
         self.assertEqual(read["process_id"], process.pid)
         self.assertIn(process.pid, [each["thread_id"] for each in read["by_thread"]])
         self.assertGreater(read["live_bytes"], 100000)

@@ -16,6 +16,7 @@ import unittest
 from live_tools import PATIENCE_S, TARN, LiveTest
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
+LARGE = (200, 160)  # rows and columns
 HOME, CLEAR_BELOW = "\x1b[H", "\x1b[J"
 
 
@@ -24,7 +25,7 @@ class Top(LiveTest):
         self.master, self.slave = pty.openpty()
         self.addCleanup(lambda: os.close(self.slave))
         self.addCleanup(self.close_master)
-        self.resize(24, 120)
+        self.resize(*LARGE)
         self.before = termios.tcgetattr(self.slave)
         self.seen = ""
 
@@ -123,7 +124,7 @@ class OnTerminal(Top):
         come = self.publisher("answers")
         self.press("x")  # drawn again, but without another look
         lines = self.frame(lambda text: True)
-        self.assertNotIn(str(come.pid), "\n".join(lines))
+        self.assertNotRegex("\n".join(lines), rf"(?m)^ *{come.pid}  ")
         self.press("p")
         self.row_of(come)
         self.press("q")
@@ -148,7 +149,7 @@ class OnTerminal(Top):
         lines = self.frame(lambda text: text.count("\n") == 4)
         self.assertLessEqual(max(map(len, lines)), 30)
         self.assertTrue(lines[4].startswith("q quit  s sort  p pause"), lines)
-        self.resize(24, 120)
+        self.resize(*LARGE)
         process.send_signal(signal.SIGWINCH)
         self.frame(lambda text: text.count("stand?in") >= 4)
         self.press("q")

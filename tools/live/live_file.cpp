@@ -26,6 +26,12 @@ namespace {
 constexpr std::size_t word_count = TARN_LIVE_BYTES / sizeof(std::uint64_t);
 using file_copy = std::array<std::uint64_t, word_count>;
 
+// How long a process may have ended before we notice it.
+constexpr std::chrono::milliseconds wait_max{50};
+
+// So many looks at figures that change just then, though the time is over.
+constexpr unsigned looks_min = 16;
+
 [[noreturn]] void refuse(process const& owner, std::string const& what) {
     throw unavailable{reason::unusable, fmt::format("process {}: {}", owner.number(), what)};
 }
@@ -125,7 +131,10 @@ figures live_file::read(deadline end) const {
     auto const copy = std::make_unique<file_copy>();
     std::optional<figures> latest;
     std::uint32_t sequence = 0;
-    do {
+    bool has_ended = false;
+    bool may_go_on = true;
+    for (unsigned looks = 1; may_go_on; ++looks) {
+        has_ended = owner_.has_ended();  // before the look: a last answer counts
         // acquire: pairs with the process's release of an even value; the copy sees its figures.
         sequence = std::atomic_ref{file_->sequence}.load(std::memory_order_acquire);
         bool const is_whole = sequence != 0 && sequence % 2 == 0;
@@ -136,8 +145,9 @@ figures live_file::read(deadline end) const {
                 return std::move(*latest);
             }
         }
-    } while (wait(sequence, end));
-    if (owner_.has_ended()) {
+        may_go_on = !has_ended && (wait(sequence, end) || (!latest && looks < looks_min));
+    }
+    if (has_ended) {
         throw unavailable{reason::ended, fmt::format("process {}: it has ended", owner_.number())};
     }
     if (latest) {
@@ -152,8 +162,8 @@ figures live_file::read(deadline end) const {
 }
 
 bool live_file::wait(std::uint32_t sequence, deadline end) const {
-    auto const left = std::chrono::duration_cast<std::chrono::nanoseconds>(
-        end - std::chrono::steady_clock::now());
+    auto const left =
+        std::min<std::chrono::nanoseconds>(end - std::chrono::steady_clock::now(), wait_max);
     if (left.count() <= 0) {
         return false;
     }

@@ -54,7 +54,7 @@ public:
     [[nodiscard]] figures read(deadline end) const;
 
 private:
-    /// Waits for a change of `sequence`, or for `end`. False: the end has come.
+    /// Waits for a change of `sequence` for a moment. False: `end` has come.
     [[nodiscard]] bool wait(std::uint32_t sequence, deadline end) const;
 
     process owner_;
