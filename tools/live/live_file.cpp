@@ -88,7 +88,7 @@ mapped_file find_file(process const& owner) {
             wrong = wrong ? wrong : std::optional{error};
         }
     }
-    throw *wrong;  // live_files() gave at least one
+    throw unavailable{wrong->why(), wrong->what()};  // live_files() gave at least one
 }
 
 /// Copies the file's words; false when the process changed them meanwhile.
