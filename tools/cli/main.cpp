@@ -15,6 +15,8 @@
 #include "doctor_command.hpp"
 #include "failure.hpp"
 #include "run_command.hpp"
+#include "stat_command.hpp"
+#include "top_command.hpp"
 
 namespace {
 
@@ -30,6 +32,9 @@ public:
     std::string make_usage(CLI::App const* app, std::string name) const override {
         if (app->get_name() == "doctor") {
             return fmt::format("Usage: {} [OPTIONS] PROGRAM|PID\n", name);
+        }
+        if (app->get_name() == "stat") {
+            return fmt::format("Usage: {} [OPTIONS] [PID...]\n", name);
         }
         if (app->get_name() != "run" && app->get_name() != "compare") {
             return CLI::Formatter::make_usage(app, std::move(name));
@@ -63,6 +68,14 @@ int run(int argc, char** argv) {
     CLI::App* const doctor_app =
         app.add_subcommand("doctor", "Say which malloc a program or process uses, and why");
     describe(*doctor_app, question);
+    stat_request inquiry;
+    CLI::App* const stat_app =
+        app.add_subcommand("stat", "Show what the memory of running processes does now");
+    describe(*stat_app, inquiry);
+    top_request overview;
+    CLI::App* const top_app =
+        app.add_subcommand("top", "Show a live table of the processes on Tarn");
+    describe(*top_app, overview);
 
     std::vector<std::string> reversed(own.rbegin(), own.rend());  // as CLI11 wants them
     try {
@@ -81,6 +94,16 @@ int run(int argc, char** argv) {
         question.targets.insert(question.targets.end(), program.begin(), program.end());
         question.own_path = argv[0];
         return run_doctor(question);
+    }
+    if (&chosen == stat_app) {
+        inquiry.processes.insert(inquiry.processes.end(), program.begin(), program.end());
+        return run_stat(inquiry);
+    }
+    if (&chosen == top_app) {
+        if (marked) {
+            throw failure{"top: shows all processes; see tarn top --help"};
+        }
+        return run_top(overview);
     }
     std::vector<std::string> words = chosen.remaining();
     if (!words.empty() && words[0].rfind('-', 0) == 0) {
