@@ -12,8 +12,9 @@
  * (FUTEX_WAKE, shared). A process with a second thread answers at once, also while it idles; one
  * with a single thread when it next takes or gives back a page. Whoever answers raises `sequence`
  * to an even number and wakes it. To copy: read `sequence` until it is even, copy, and take the
- * copy if `sequence` is still the same. Without an answer the last figures stand, `taken_ms` old.
- */
+ * copy if `sequence` is still the same. Without an answer the last figures stand, as of `taken_ms`;
+ * before the first ones `sequence` is 0. The classes and then the threads follow `stats`, whose
+ * `size` is the library's: so a reader copes with a later library of the same version. */
 #ifndef TARN_LIVE_H
 #define TARN_LIVE_H
 
@@ -27,13 +28,13 @@
 
 typedef struct tarn_live {
     uint32_t magic;
-    uint32_t version; /**< TARN_STATS_VERSION */
-    uint32_t process_id;
-    uint32_t requests; /**< atomic; the only field that others write */
-    uint32_t sequence; /**< atomic; odd while the rest changes */
-    uint32_t answered; /**< `requests` as it was when the figures were taken */
-    uint64_t taken_ms; /**< CLOCK_MONOTONIC */
-    tarn_stats stats;  /**< by_class and by_thread mean nothing here; the counts do */
+    uint32_t version;    /**< TARN_STATS_VERSION */
+    uint32_t process_id; /**< as the process sees it */
+    uint32_t requests;   /**< atomic; the only field that others write */
+    uint32_t sequence;   /**< atomic; odd while the rest changes */
+    uint32_t answered;   /**< `requests` as it was when the figures were taken */
+    uint64_t taken_ms;   /**< CLOCK_MONOTONIC */
+    tarn_stats stats;    /**< by_class and by_thread mean nothing here; the counts do */
     tarn_class_stats classes[TARN_CLASSES_MAX];
     tarn_thread_stats threads[TARN_LIVE_THREADS];
 } tarn_live;

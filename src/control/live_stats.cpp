@@ -52,8 +52,10 @@ tarn_live* open_file() noexcept {
 }
 
 void fill(tarn_live& file) noexcept {
-    // release: whoever finds the number odd, or changed, knows that the rest is not to be used.
-    atomic(file.sequence).fetch_add(1, std::memory_order_acq_rel);
+    // Whoever finds the number odd, or changed, knows that the rest is not to be used: nothing
+    // below may be seen before it.
+    atomic(file.sequence).fetch_add(1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_release);
     file.magic = TARN_LIVE_MAGIC;
     file.version = TARN_STATS_VERSION;
     file.process_id = os::process_id();
@@ -115,19 +117,26 @@ void show_from_scavenger(scavenger_moment moment) noexcept {
     }
 }
 
-void wait_and_show(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
+void wait_and_show(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                   std::uint32_t most_ms) noexcept {
+    std::uint64_t const end = os::monotonic_ms() + most_ms;
     while (word.load(std::memory_order_acquire) == expected) {
-        tarn_live* const file = shown_file.load(std::memory_order_relaxed);
-        if (file == nullptr) {
-            os::wait(word, expected);
-            continue;
+        std::uint64_t const now = most_ms == platform::forever_ms ? 0 : os::monotonic_ms();
+        if (now >= end) {
+            return;
         }
-        std::uint32_t const requests = atomic(file->requests).load(std::memory_order_relaxed);
-        if (requests != atomic(file->answered).load(std::memory_order_relaxed)) {
+        std::uint32_t const left =
+            most_ms == platform::forever_ms ? most_ms : static_cast<std::uint32_t>(end - now);
+        tarn_live* const file = shown_file.load(std::memory_order_relaxed);
+        std::uint32_t const requests =
+            file != nullptr ? atomic(file->requests).load(std::memory_order_relaxed) : 0;
+        if (file == nullptr) {
+            os::wait_for(word, expected, left);
+        } else if (requests != atomic(file->answered).load(std::memory_order_relaxed)) {
             show();
-        } else if (!os::wait_for_either(word, expected, file->requests, requests)) {
+        } else if (!os::wait_for_either(word, expected, file->requests, requests, left)) {
             answers_while_asleep.store(false, std::memory_order_relaxed);
-            os::wait(word, expected);
+            os::wait_for(word, expected, left);
         }
     }
 }

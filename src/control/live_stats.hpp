@@ -12,6 +12,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "platform/os_memory.hpp"
+
 namespace tarn::impl::control {
 
 /// When the first thread has its heap.
@@ -25,9 +27,10 @@ enum class scavenger_moment : std::uint8_t { passed, sleeps };
 
 void show_from_scavenger(scavenger_moment moment) noexcept;
 
-/// Waits until `word` is not `expected` any more; shows statistics meanwhile, whenever they are
-/// asked for.
-void wait_and_show(std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept;
+/// Waits until `word` is not `expected` any more, or for so long; shows statistics meanwhile,
+/// whenever they are asked for.
+void wait_and_show(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                   std::uint32_t most_ms = platform::forever_ms) noexcept;
 
 /// In the child of a fork.
 void forget_live_stats() noexcept;

@@ -80,7 +80,7 @@ void run() noexcept {
             phase.store(word(scavenger_phase::absent), std::memory_order_relaxed);
             return;
         }
-        os::wait_for(bell, heard, std::max(process.options.space.purge_delay_ms, delay_least_ms));
+        wait_and_show(bell, heard, std::max(process.options.space.purge_delay_ms, delay_least_ms));
         futile = heap::scavenge() == 0 ? futile + 1 : 0;
         show_from_scavenger(scavenger_moment::passed);
         if (!heap::has_memory_to_scavenge()) {

@@ -60,6 +60,8 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where) {
 
 // clang-format on
 
+inline constexpr std::uint32_t forever_ms = ~std::uint32_t{0};
+
 /// The parts of a process that are not memory.
 ///   address_space_limit  bytes of address space this process may use (RLIMIT_AS, RLIMIT_DATA);
 ///                        SIZE_MAX when unlimited
@@ -71,10 +73,10 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where) {
 ///   cpus_allowed         CPUs the calling thread may run on; 1 when the system does not tell
 ///   open_read            a descriptor that exec closes; -1: there is no such file, or not for us
 ///   read_some            the next bytes, `bytes` at most; 0 at the end, negative after an error
-///   wait_for_either      as wait, and for a word that other processes change; false: the system
-///                        can't wait for both (Linux before 5.16), and it did not wait
+///   wait_for_either      as wait_for, and for a word that other processes change; false: the
+///                        system can't wait for both (Linux before 5.16), and it did not wait
 ///   wake_all_sharers     wakes all who wait for such a word, in other processes too
-///   wait_for             as wait, for so many milliseconds at most
+///   wait_for             as wait, for so many milliseconds at most; forever_ms: as wait
 ///   thread_id            the calling thread's, unique in the system while it lives
 ///   read_memory          copies bytes of this process, as many as are mapped readable, and returns
 ///                        their number: no fault where nothing is, no data race where somebody
@@ -105,7 +107,7 @@ concept os_process = requires(std::atomic<std::uint32_t>& word, std::uint32_t ex
     { P::wait_for(word, expected, expected) } noexcept;
     { P::wake_one(word) } noexcept;
     { P::wake_all(word) } noexcept;
-    { P::wait_for_either(word, expected, shared, expected) } noexcept -> std::same_as<bool>;
+    { P::wait_for_either(word, expected, shared, expected, expected) } noexcept -> std::same_as<bool>;
     { P::wake_all_sharers(shared) } noexcept;
 };
 

@@ -107,8 +107,9 @@ struct fake_os {
     static void wake_all(std::atomic<std::uint32_t>& word) noexcept { linux_os::wake_all(word); }
 
     static bool wait_for_either(std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                                std::uint32_t& shared, std::uint32_t shared_expected) noexcept {
-        return linux_os::wait_for_either(word, expected, shared, shared_expected);
+                                std::uint32_t& shared, std::uint32_t shared_expected,
+                                std::uint32_t most_ms) noexcept {
+        return linux_os::wait_for_either(word, expected, shared, shared_expected, most_ms);
     }
 
     static void wake_all_sharers(std::uint32_t& shared) noexcept {

@@ -454,7 +454,8 @@ void linux_os::wait_for(std::atomic<std::uint32_t>& word, std::uint32_t expected
                         std::uint32_t most_ms) noexcept {
     timespec const most{.tv_sec = most_ms / 1000,
                         .tv_nsec = static_cast<long>(most_ms % 1000) * 1'000'000};
-    ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, &most, nullptr, 0);
+    ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected,
+              most_ms == forever_ms ? nullptr : &most, nullptr, 0);
 }
 
 void linux_os::wake_one(std::atomic<std::uint32_t>& word) noexcept {
@@ -467,7 +468,8 @@ void linux_os::wake_all(std::atomic<std::uint32_t>& word) noexcept {
 }
 
 bool linux_os::wait_for_either(std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                               std::uint32_t& shared, std::uint32_t shared_expected) noexcept {
+                               std::uint32_t& shared, std::uint32_t shared_expected,
+                               std::uint32_t most_ms) noexcept {
 #if defined(SYS_futex_waitv)
     std::array<futex_waitv, 2> const both{
         futex_waitv{.val = expected,
@@ -478,8 +480,16 @@ bool linux_os::wait_for_either(std::atomic<std::uint32_t>& word, std::uint32_t e
                     .uaddr = reinterpret_cast<std::uintptr_t>(&shared),
                     .flags = FUTEX_32,
                     .__reserved = 0}};
-    long const done = ::syscall(SYS_futex_waitv, both.data(), both.size(), 0UL, nullptr, 0UL);
-    return done >= 0 || errno == EAGAIN || errno == EINTR;
+    timespec until{};
+    ::clock_gettime(CLOCK_MONOTONIC, &until);
+    std::uint64_t const nanoseconds =
+        static_cast<std::uint64_t>(until.tv_nsec) + std::uint64_t{most_ms} * 1'000'000;
+    until.tv_sec += static_cast<time_t>(nanoseconds / 1'000'000'000);
+    until.tv_nsec = static_cast<long>(nanoseconds % 1'000'000'000);
+    long const done =
+        ::syscall(SYS_futex_waitv, both.data(), both.size(), 0UL,
+                  most_ms == forever_ms ? nullptr : &until, static_cast<long>(CLOCK_MONOTONIC));
+    return done >= 0 || errno == EAGAIN || errno == EINTR || errno == ETIMEDOUT;
 #else
     return false;
 #endif

@@ -55,7 +55,8 @@ struct linux_os {
     static void wake_one(std::atomic<std::uint32_t>& word) noexcept;
     static void wake_all(std::atomic<std::uint32_t>& word) noexcept;
     static bool wait_for_either(std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                                std::uint32_t& shared, std::uint32_t shared_expected) noexcept;
+                                std::uint32_t& shared, std::uint32_t shared_expected,
+                                std::uint32_t most_ms) noexcept;
     static void wake_all_sharers(std::uint32_t& shared) noexcept;
 };
 
