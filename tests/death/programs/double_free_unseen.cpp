@@ -1,5 +1,5 @@
-// double_free_unseen - frees a block again after another one, which fast mode does not see, and goes
-// on: the ring that it makes of the allocation list must stop nobody.
+// double_free_unseen - frees a block again after another one, which fast mode does not see, and
+// goes on: the ring that it makes of the allocation list must stop nobody.
 #include "misuse.hpp"
 
 TARN_MISUSE misuse() {
