@@ -73,6 +73,8 @@ private:
     bool mine_;
 };
 
+constinit std::atomic<std::uint32_t> looks_asked{0};  // by look_soon()
+
 // Of whoever has the turn.
 constinit bool cgroup_read = false;
 constinit cgroup group{};
@@ -155,17 +157,26 @@ shortage look() noexcept {
     return found;
 }
 
-void watch_for(shortage const& found) noexcept {
-    if (found.next_look_bytes == no_limit) {
-        process.space.budget().watch(0, 0);
-        return;
+/// After a look; `asked`: looks_asked before it.
+void watch_for(shortage const& found, std::uint32_t asked) noexcept {
+    bool const never = found.next_look_bytes == no_limit;
+    process.space.budget().watch(
+        never ? 0 : process.space.budget().charged() + found.next_look_bytes,
+        never ? 0 : found.step_bytes);
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // see look_soon()
+    if (looks_asked.load(std::memory_order_relaxed) != asked) {
+        process.space.budget().watch(1, step_bytes_min);
     }
-    process.space.budget().watch(process.space.budget().charged() + found.next_look_bytes,
-                                 found.step_bytes);
 }
 
 /// At the end of the next slow path that takes pages.
-void look_soon() noexcept { process.space.budget().watch(1, step_bytes_min); }
+void look_soon() noexcept {
+    // Pairs with the fence in watch_for(): whoever has looked already and now says what to watch
+    // for finds this, or says so before.
+    looks_asked.fetch_add(1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    process.space.budget().watch(1, step_bytes_min);
+}
 
 void on_system_pressure(pressure_level level) noexcept {
     turn const mine;
@@ -269,17 +280,18 @@ int remove_listener(tarn_pressure_listener listener, void* context) noexcept {
     return ENOENT;
 }
 
-void note_growth(bool may_call) noexcept {
+void note_growth() noexcept {
     turn const mine;
     if (!mine) {
         return;
     }
+    std::uint32_t const asked = looks_asked.load(std::memory_order_relaxed);
     shortage found = look();
     if (found.event.kind != 0) {
         process.space.purge_all();
         found = look();
     }
-    if (found.event.kind != 0 && may_call) {
+    if (found.event.kind != 0) {
         // What free blocks keep from others, too.
         heap::trim(heap::this_thread, heap::reclaim_scope::process, nullptr);
         found = look();
@@ -288,7 +300,7 @@ void note_growth(bool may_call) noexcept {
             found = look();
         }
     }
-    watch_for(found);
+    watch_for(found, asked);
 }
 
 bool note_refusal(std::size_t bytes) noexcept {

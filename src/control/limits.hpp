@@ -34,8 +34,8 @@ int add_listener(unsigned kinds, tarn_pressure_listener listener, void* context)
 /// 0, or ENOENT. When it returns no call runs or will come; inside a call: none will come.
 int remove_listener(tarn_pressure_listener listener, void* context) noexcept;
 
-/// The heap has grown past what was watched for.
-void note_growth(bool may_call) noexcept;
+/// The heap has grown past what was watched for. At the end of an allocation.
+void note_growth() noexcept;
 
 /// An allocation is about to fail. True: somebody was told, and may have freed.
 bool note_refusal(std::size_t bytes) noexcept;

@@ -56,9 +56,9 @@ void host_thread_entered(void* heap) noexcept;
 /// False: to be asked again there.
 bool host_memory_freed(bool allocating, std::uint64_t now_ms) noexcept;
 
-/// More is held than space::budget::watch() was told. `allocating`: as above, so that the program
-/// may be called.
-void host_memory_grew(bool allocating) noexcept;
+/// More is held than space::budget::watch() was told. At the end of an allocation by an ordinary
+/// heap: the program may be called.
+void host_memory_grew() noexcept;
 
 /// An allocation of so many bytes is about to fail, by the hard limit. No lock is held. True: the
 /// program may have freed something.

@@ -38,8 +38,8 @@ public:
         // Not sooner: whoever wraps clock_gettime or madvise may allocate there.
         if (std::uint64_t const now_ms = process.space.purge_if_asked(); now_ms != 0) {
             bool const done = host_memory_freed(may_allocate_, now_ms);
-            if (process.space.budget().is_above_watched()) {
-                host_memory_grew(may_allocate_);
+            if (may_allocate_ && process.space.budget().is_above_watched()) {
+                host_memory_grew();
             }
             if (!done) {
                 process.space.ask_for_purge();
@@ -179,7 +179,7 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
         return ptr;
     }
     if (is_run && bytes >= grown_run_bytes_min / 2) {
-        slow_path const inside{heap, "realloc", caller};
+        slow_path const inside{heap, "realloc", caller, ends_in::allocation};
         if (resize_run_in_place(*home, bytes)) {
             return ptr;
         }

@@ -75,7 +75,7 @@ void host_thread_entered(void* heap) noexcept {
 
 misuse_verdict host_misuse(misuse const& event) noexcept { return control::handle_misuse(event); }
 
-void host_memory_grew(bool allocating) noexcept { control::note_growth(allocating); }
+void host_memory_grew() noexcept { control::note_growth(); }
 
 bool host_limit_met(std::size_t bytes) noexcept { return control::note_refusal(bytes); }
 

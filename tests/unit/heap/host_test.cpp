@@ -59,7 +59,7 @@ void host_thread_entered(void* heap) noexcept {
 
 bool host_memory_freed(bool /*allocating*/, std::uint64_t /*now_ms*/) noexcept { return true; }
 
-void host_memory_grew(bool /*allocating*/) noexcept {}
+void host_memory_grew() noexcept {}
 
 bool host_limit_met(std::size_t /*bytes*/) noexcept { return false; }
 
