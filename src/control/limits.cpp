@@ -12,6 +12,7 @@
 #include "control/cgroup.hpp"
 #include "control/options.hpp"
 #include "control/pressure.hpp"
+#include "control/report.hpp"
 
 namespace tarn::impl::control {
 
@@ -195,8 +196,13 @@ void on_system_pressure(pressure_level level) noexcept {
 
 void start_limits() noexcept {
     options const& from = current_options();
+    std::uint64_t soft = from.soft_limit_bytes;
+    if (from.hard_limit_bytes != 0 && soft > from.hard_limit_bytes) {
+        write_report("tarn: option soft_limit_bytes lies above hard_limit_bytes; taking that\n");
+        soft = from.hard_limit_bytes;
+    }
     static_cast<void>(set_limits({.size = sizeof(tarn_limits),
-                                  .soft_bytes = from.soft_limit_bytes,
+                                  .soft_bytes = soft,
                                   .hard_bytes = from.hard_limit_bytes,
                                   .reserve_bytes = 0}));
 }
@@ -227,19 +233,24 @@ int add_listener(unsigned kinds, tarn_pressure_listener listener, void* context)
     if (listener == nullptr || kinds == 0 || (kinds & ~all_kinds) != 0) {
         return EINVAL;
     }
-    auto const found = std::find_if(places.begin(), places.end(), [=](place& each) {
-        // The same pair again, or a place that nobody has.
-        return (each.listener.load(std::memory_order_relaxed) == listener &&
-                each.context.load(std::memory_order_relaxed) == context) ||
-               !each.taken.exchange(true, std::memory_order_acquire);
+    bool const is_there = std::any_of(places.begin(), places.end(), [=](place& each) {
+        unsigned known = each.kinds.load(std::memory_order_acquire);
+        return known != 0 && each.listener.load(std::memory_order_relaxed) == listener &&
+               each.context.load(std::memory_order_relaxed) == context &&
+               each.kinds.compare_exchange_strong(known, kinds, std::memory_order_seq_cst);
     });
-    if (found == places.end()) {
-        return ENOMEM;
+    if (!is_there) {
+        auto const free = std::find_if(places.begin(), places.end(), [](place& each) {
+            return !each.taken.exchange(true, std::memory_order_acquire);
+        });
+        if (free == places.end()) {
+            return ENOMEM;
+        }
+        free->listener.store(listener, std::memory_order_relaxed);
+        free->context.store(context, std::memory_order_relaxed);
+        // release: pairs with the acquire in call_listeners().
+        free->kinds.store(kinds, std::memory_order_release);
     }
-    found->listener.store(listener, std::memory_order_relaxed);
-    found->context.store(context, std::memory_order_relaxed);
-    // release: pairs with the acquire in call_listeners().
-    found->kinds.store(kinds, std::memory_order_release);
     look_soon();
     bool const watches =
         (kinds & TARN_PRESSURE_SYSTEM) == 0 || start_pressure_watch({.call = &on_system_pressure});
@@ -316,6 +327,8 @@ void leave_pressure() noexcept { dismiss_pressure_watch(); }
 
 void forget_pressure() noexcept {
     turn_word.store(nobody, std::memory_order_relaxed);
+    turn_thread.store(0, std::memory_order_relaxed);
+    cgroup_read = false;
     forget_pressure_watch();
 }
 

@@ -7,6 +7,7 @@
 
 #include "platform/os.hpp"
 #include "platform/shown_memory.hpp"
+#include "platform/threads.hpp"
 #include "control/options.hpp"
 #include "control/scavenger.hpp"
 #include "control/statistics.hpp"
@@ -29,6 +30,7 @@ constinit std::atomic<bool> is_busy_showing{false};
 constinit std::atomic<bool> answers_while_asleep{true};  // the scavenger; false: an old system
 constinit std::atomic<tarn_live*> shown_file{nullptr};
 constinit platform::shown_memory shown;  // of whoever is busy
+constinit bool confined_at_start = false;
 
 std::atomic_ref<std::uint32_t> atomic(std::uint32_t& word) noexcept {
     return std::atomic_ref<std::uint32_t>{word};
@@ -42,13 +44,17 @@ bool is_asked() noexcept {
 
 /// The file; null: the system refuses.
 tarn_live* open_file() noexcept {
-    if (shown.memory() == nullptr || !shown.is_open()) {
+    // A process that was cloned without our hooks has its parent's.
+    tarn_live const* const file = static_cast<tarn_live const*>(shown.memory());
+    if (file == nullptr || file->process_id != os::process_id() || !shown.is_open()) {
         shown_file.store(nullptr, std::memory_order_relaxed);
         if (!shown.show(TARN_LIVE_NAME, TARN_LIVE_BYTES)) {
             return nullptr;
         }
     }
-    return static_cast<tarn_live*>(shown.memory());
+    auto* const own = static_cast<tarn_live*>(shown.memory());
+    own->process_id = os::process_id();
+    return own;
 }
 
 void fill(tarn_live& file) noexcept {
@@ -58,7 +64,6 @@ void fill(tarn_live& file) noexcept {
     std::atomic_thread_fence(std::memory_order_release);
     file.magic = TARN_LIVE_MAGIC;
     file.version = TARN_STATS_VERSION;
-    file.process_id = os::process_id();
     atomic(file.answered)
         .store(atomic(file.requests).load(std::memory_order_acquire), std::memory_order_relaxed);
     collect_statistics(file.stats, std::span{file.classes}.first<sizing::class_count>(),
@@ -71,19 +76,25 @@ void fill(tarn_live& file) noexcept {
     os::wake_all_sharers(file.sequence);
 }
 
-void show() noexcept {
+/// False: somebody else is at it.
+bool show() noexcept {
+    // A handler that forks or allocates would find locks taken by the thread it interrupts.
+    platform::signals_blocked const no_handlers;
     if (is_busy_showing.exchange(true, std::memory_order_acquire)) {
-        return;
+        return false;
     }
     std::uint64_t const begin = os::monotonic_ms();
     std::uint64_t pause = 60 * interval_ms;  // where the system refuses
-    if (tarn_live* const file = open_file()) {
+    // A filter that the program has set up since may end it for a call that it does not know.
+    bool const may_call = os::is_confined() == confined_at_start;
+    if (tarn_live* const file = may_call ? open_file() : nullptr) {
         fill(*file);
         shown_file.store(file, std::memory_order_release);
         pause = std::max(interval_ms, (os::monotonic_ms() - begin) * share_of_time);
     }
     next_ms.store(begin + pause, std::memory_order_relaxed);
     is_busy_showing.store(false, std::memory_order_release);
+    return true;
 }
 
 bool is_due(std::uint64_t now_ms) noexcept {
@@ -94,6 +105,7 @@ bool is_due(std::uint64_t now_ms) noexcept {
 }  // namespace
 
 void start_live_stats() noexcept {
+    confined_at_start = os::is_confined();
     if (current_options().live_stats == on_off::on) {
         next_ms.store(os::monotonic_ms() + youth_ms, std::memory_order_relaxed);
     }
@@ -106,14 +118,14 @@ void tick_live_stats(std::uint64_t now_ms) noexcept {
     scavenger_phase const phase = scavenger();
     bool const is_there = phase == scavenger_phase::awake || phase == scavenger_phase::asleep;
     if (!is_there || !answers_while_asleep.load(std::memory_order_relaxed)) {
-        show();
+        static_cast<void>(show());
     }
 }
 
 void show_from_scavenger(scavenger_moment moment) noexcept {
     bool const may_show = next_ms.load(std::memory_order_relaxed) != 0;
     if (may_show && (moment == scavenger_moment::sleeps || is_due(os::monotonic_ms()))) {
-        show();
+        static_cast<void>(show());
     }
 }
 
@@ -133,7 +145,9 @@ void wait_and_show(std::atomic<std::uint32_t>& word, std::uint32_t expected,
         if (file == nullptr) {
             os::wait_for(word, expected, left);
         } else if (requests != atomic(file->answered).load(std::memory_order_relaxed)) {
-            show();
+            if (!show()) {
+                os::wait_for(word, expected, 1);
+            }
         } else if (!os::wait_for_either(word, expected, file->requests, requests, left)) {
             answers_while_asleep.store(false, std::memory_order_relaxed);
             os::wait_for(word, expected, left);
@@ -142,7 +156,6 @@ void wait_and_show(std::atomic<std::uint32_t>& word, std::uint32_t expected,
 }
 
 void forget_live_stats() noexcept {
-    shown.forget_mapping();
     shown_file.store(nullptr, std::memory_order_relaxed);
     is_busy_showing.store(false, std::memory_order_relaxed);
     if (next_ms.load(std::memory_order_relaxed) != 0) {

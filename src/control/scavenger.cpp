@@ -68,6 +68,11 @@ bool sleep_until_needed() noexcept {
 /// As that, where the system takes nothing: what is there to give back is no reason to wake.
 void sleep_until_told() noexcept {
     phase.store(word(scavenger_phase::asleep), std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // as above: the last thread may be gone
+    if (process.active_heaps.load(std::memory_order_relaxed) == 0 &&
+        try_become(scavenger_phase::asleep, scavenger_phase::awake)) {
+        return;
+    }
     show_from_scavenger(scavenger_moment::sleeps);
     wait_and_show(phase, word(scavenger_phase::asleep));
 }

@@ -68,7 +68,8 @@ private:
     void add_space() noexcept;
     void finish() noexcept;
     [[nodiscard]] bool measure_lists(heap::thread_heap const& of, heap::list_lengths& to) noexcept;
-    void add_small(heap::page const& each, class_statistics& of_class, std::uint64_t live) noexcept;
+    void add_small(heap::page const& each, class_statistics& of_class, std::uint64_t live,
+                   std::uint64_t bytes) noexcept;
 
     tarn_stats& result_;
     std::span<class_statistics> classes_;
@@ -118,13 +119,12 @@ void collection::add_page(heap::page const& each) noexcept {
     } else if (size_class == 0) {
         result_.page_tail_bytes += difference(page_bytes, bytes);
     } else {
-        add_small(each, of_class, live);
+        add_small(each, of_class, live, bytes);
     }
 }
 
-void collection::add_small(heap::page const& each, class_statistics& of_class,
-                           std::uint64_t live) noexcept {
-    std::uint64_t const bytes = sizing::class_bytes(sizing::class_of(each.block_bytes.get()));
+void collection::add_small(heap::page const& each, class_statistics& of_class, std::uint64_t live,
+                           std::uint64_t bytes) noexcept {
     auto const made = static_cast<std::uint64_t>(each.capacity.get());
     auto const reserved = static_cast<std::uint64_t>(each.reserved.get());
     of_class.allocations += static_cast<std::uint64_t>(each.reused());
@@ -190,8 +190,12 @@ void collection::add_heap(heap::thread_heap const& each) noexcept {
 }
 
 bool collection::measure_lists(heap::thread_heap const& of, heap::list_lengths& to) noexcept {
-    if (&of != heap::this_thread && others_ == other_threads::may_run) {
-        return reader_.measure(of, to);
+    if (others_ == other_threads::may_run) {
+        if (&of != heap::this_thread) {
+            return reader_.measure(of, to);
+        }
+        reader_.measure_own(to);
+        return true;
     }
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         to[size_class] = static_cast<std::uint32_t>(of.listed(size_class));

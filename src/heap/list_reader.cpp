@@ -29,14 +29,20 @@ bool list_reader::measure(thread_heap const& of, list_lengths& to) noexcept {
     }
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         block const* const first = heads[size_class].head;
-        to[size_class] = first == nullptr ? 0 : length_of(first, size_class);
+        to[size_class] = first == nullptr ? 0 : length_of(first, size_class, access::by_copy);
     }
     // Without memory for a window nothing could be read.
     return window_ != nullptr || std::all_of(heads.begin(), heads.end(),
                                              [](auto const& each) { return each.head == nullptr; });
 }
 
-std::uint32_t list_reader::length_of(block const* first, unsigned size_class) noexcept {
+void list_reader::measure_own(list_lengths& to) noexcept {
+    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+        to[size_class] = length_of(this_thread->head(size_class), size_class, access::direct);
+    }
+}
+
+std::uint32_t list_reader::length_of(block const* first, unsigned size_class, access how) noexcept {
     std::uint32_t length = 0;
     for (block const* at = first; at != nullptr && length < length_most; ++length) {
         // What is written there may be the program's by now.
@@ -45,7 +51,7 @@ std::uint32_t list_reader::length_of(block const* first, unsigned size_class) no
             home->block_bytes.get() != sizing::class_bytes(size_class)) {
             break;
         }
-        block const* const copy = copy_of(at);
+        block const* const copy = how == access::direct ? at : copy_of(at);
         if (copy == nullptr) {
             break;
         }

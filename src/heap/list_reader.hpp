@@ -29,10 +29,16 @@ public:
 
     [[nodiscard]] bool measure(thread_heap const& of, list_lengths& to) noexcept;
 
+    /// The same of the calling thread's own heap. Never fails; a list that a misuse has torn ends.
+    void measure_own(list_lengths& to) noexcept;
+
 private:
+    enum class access : std::uint8_t { direct, by_copy };
+
     static constexpr std::size_t window_bytes = 64 * KiB;
 
-    [[nodiscard]] std::uint32_t length_of(block const* first, unsigned size_class) noexcept;
+    [[nodiscard]] std::uint32_t length_of(block const* first, unsigned size_class,
+                                          access how) noexcept;
     /// The copy of a block; null: it can't be read.
     [[nodiscard]] block const* copy_of(block const* original) noexcept;
     [[nodiscard]] bool read_window(std::uintptr_t from) noexcept;

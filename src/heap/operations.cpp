@@ -85,9 +85,9 @@ bool is_possible(char const* operation, std::size_t bytes, void const* caller) n
 template <class Allocate>
 void* try_hard(thread_heap* heap, std::size_t bytes, Allocate allocate) noexcept {
     int const kept = errno;
-    auto const is_worth_another = [bytes] {
-        return process.space.budget().would_refuse(std::max(bytes, sizing::slice_bytes)) &&
-               host_limit_met(bytes);
+    std::uint64_t const refusals = process.space.budget().refusals();
+    auto const is_worth_another = [bytes, refusals] {
+        return process.space.budget().refusals() != refusals && host_limit_met(bytes);
     };
     void* block = nullptr;
     for (bool again = false;; again = true) {

@@ -69,10 +69,19 @@ void page::set_purged(std::uint64_t now) noexcept {
     process.space.budget().charge((before - after) * os::page_bytes());
 }
 
-void page::touch(std::size_t first_index, std::size_t count) noexcept {
-    if (purged.get() != 0) {
-        set_purged(purged.get() & ~os_pages_of(first_index, count));
+bool page::touch(std::size_t first_index, std::size_t count, space::allowance wants) noexcept {
+    std::uint64_t const needed = purged.get() & os_pages_of(first_index, count);
+    if (needed == 0) [[likely]] {
+        return true;
     }
+    auto const made = static_cast<std::size_t>(capacity.get());
+    if ((needed & os_pages_of(0, made)) != 0 ||
+        !process.space.budget().try_charge(
+            static_cast<std::size_t>(std::popcount(needed)) * os::page_bytes(), wants)) {
+        return false;
+    }
+    purged.set(purged.get() & ~needed);
+    return true;
 }
 
 void page::touch_all() noexcept {

@@ -165,8 +165,10 @@ struct alignas(128) page {
     /// Whether a made block is one of those.
     [[nodiscard]] bool is_unlisted(std::size_t index) const noexcept;
 
-    /// From here on the OS pages that hold these blocks count as used.
-    void touch(std::size_t first_index, std::size_t count) noexcept;
+    /// From here on the OS pages that hold these blocks, not made yet, count as used. False: the
+    /// budget refuses their memory, or that of made blocks beside them.
+    [[nodiscard]] bool touch(std::size_t first_index, std::size_t count,
+                             space::allowance wants) noexcept;
 
     /// From here on all do.
     void touch_all() noexcept;

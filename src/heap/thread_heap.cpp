@@ -71,7 +71,7 @@ bool thread_heap::refill(unsigned size_class) noexcept {
     }
     constexpr int tries = 2;
     for (int i = 0; i < tries; ++i) {
-        from = next_page(size_class);
+        from = i == 0 ? next_page(size_class) : fresh_page(size_class);
         if (from == nullptr) {
             break;
         }
@@ -131,9 +131,7 @@ bool thread_heap::take_list(page& from) noexcept {
         from.out.set(from.out.get() + back);
         count_handed(size_class, back);
         from.list_zeroed = false;
-    } else if (from.capacity.get() < from.reserved.get()) {
-        make_blocks(from);
-    } else {
+    } else if (from.capacity.get() == from.reserved.get() || !make_blocks(from)) {
         return false;
     }
     account(from);
@@ -151,14 +149,17 @@ void thread_heap::end_countdown(page& from) noexcept {
 
 /// Links the next blocks of untouched memory, in rising order: a few at first, so that a page
 /// costs only what is used of it, then as many as were used before.
-void thread_heap::make_blocks(page& in) noexcept {
+bool thread_heap::make_blocks(page& in) noexcept {
     std::size_t const bytes = in.block_bytes.get();
     int const made = in.capacity.get();
     std::size_t const step =
         std::clamp(static_cast<std::size_t>(made) * bytes, make_bytes_min, make_bytes_max);
     auto const wanted = static_cast<int>(std::max<std::size_t>(step / bytes, 1));
     int const count = std::min(wanted, in.reserved.get() - made);
-    in.touch(static_cast<std::size_t>(made), static_cast<std::size_t>(count));
+    if (!in.touch(static_cast<std::size_t>(made), static_cast<std::size_t>(count),
+                  allowance_for(in.size_class))) {
+        return false;
+    }
     std::byte* const first = in.start + static_cast<std::size_t>(made) * bytes;
     std::byte* at = first;
     for (int i = 1; i < count; ++i) {
@@ -173,6 +174,7 @@ void thread_heap::make_blocks(page& in) noexcept {
     in.capacity.set(made + count);
     in.out.set(in.out.get() + count);
     count_handed(in.size_class, count);
+    return true;
 }
 
 page* thread_heap::next_page(unsigned size_class) noexcept {

@@ -140,7 +140,7 @@ private:
     [[nodiscard]] static block* pop(slot& from) noexcept;
     [[nodiscard]] bool refill(unsigned size_class) noexcept;
     [[nodiscard]] bool take_list(page& from) noexcept;
-    void make_blocks(page& in) noexcept;
+    [[nodiscard]] bool make_blocks(page& in) noexcept;
     [[nodiscard]] page* next_page(unsigned size_class) noexcept;
     [[nodiscard]] page* pop_bin(unsigned size_class) noexcept;
     [[nodiscard]] page* fresh_page(unsigned size_class) noexcept;

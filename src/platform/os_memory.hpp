@@ -77,6 +77,7 @@ inline constexpr std::uint32_t forever_ms = ~std::uint32_t{0};
 ///                        system can't wait for both (Linux before 5.16), and it did not wait
 ///   wake_all_sharers     wakes all who wait for such a word, in other processes too
 ///   wait_for             as wait, for so many milliseconds at most; forever_ms: as wait
+///   is_confined          a filter of system calls (seccomp) is in force
 ///   thread_id            the calling thread's, unique in the system while it lives
 ///   read_memory          copies bytes of this process, as many as are mapped readable, and returns
 ///                        their number: no fault where nothing is, no data race where somebody
@@ -96,6 +97,7 @@ concept os_process = requires(std::atomic<std::uint32_t>& word, std::uint32_t ex
     { P::peak_resident_bytes() } noexcept -> std::same_as<std::uint64_t>;
     { P::page_faults() } noexcept -> std::same_as<std::uint64_t>;
     { P::process_id() } noexcept -> std::same_as<std::uint32_t>;
+    { P::is_confined() } noexcept -> std::same_as<bool>;
     { P::thread_id() } noexcept -> std::same_as<std::uint32_t>;
     { P::read_memory(from, to, bytes) } noexcept -> std::same_as<std::size_t>;
     { P::cpus_allowed() } noexcept -> std::same_as<std::uint32_t>;

@@ -4,9 +4,9 @@
 // Threads    one at a time
 // Always     a file in memory (memfd_create) of fixed length, sealed, with mode 0600; found by its
 //            name among the links in /proc/PID/fd. The descriptor has a high number, out of the way
-//            of programs that count theirs, and is closed by exec. The mapping is not the child's
-//            after fork; the descriptor is, until the child shows memory of its own. Keeps errno.
-// Errors     false: the system refuses (no memfd_create, no descriptor left)
+//            of programs that count theirs, and is closed by exec. After fork both are the child's,
+//            too, until it shows memory of its own. Keeps errno.
+// Errors     false: the system refuses (no memfd_create, no descriptor left, RLIMIT_FSIZE)
 #pragma once
 
 #include <cstddef>
@@ -26,14 +26,11 @@ public:
 
     [[nodiscard]] void* memory() const noexcept { return memory_; }
 
-    /// In the child of a fork.
-    void forget_mapping() noexcept { memory_ = nullptr; }
-
 private:
     void* memory_ = nullptr;
-    std::size_t bytes_ = 0;
     int fd_ = -1;
     std::uint64_t inode_ = 0;
+    std::uint64_t device_ = 0;
 };
 
 }  // namespace tarn::impl::platform

@@ -4,6 +4,8 @@
 // Errors     false: the system has no slot; the caller does without and says what is lost
 #pragma once
 
+#include <csignal>
+
 namespace tarn::impl::platform {
 
 /// Calls `hook(value)` when a thread that armed it ends, after the thread's own destructors of
@@ -30,5 +32,17 @@ struct background_thread {
 /// Starts a detached thread that runs `what.run` with all signals blocked and a small stack.
 /// `what` must outlive the thread. Allocates by malloc. Keeps errno.
 bool start_background_thread(background_thread const& what) noexcept;
+
+/// No signal handler runs in the calling thread over this scope.
+class signals_blocked {
+public:
+    signals_blocked() noexcept;
+    ~signals_blocked();
+    signals_blocked(signals_blocked const&) = delete;
+    signals_blocked& operator=(signals_blocked const&) = delete;
+
+private:
+    sigset_t before_;
+};
 
 }  // namespace tarn::impl::platform

@@ -79,6 +79,8 @@ struct fake_os {
 
     static std::uint32_t process_id() noexcept { return linux_os::process_id(); }
 
+    static bool is_confined() noexcept { return linux_os::is_confined(); }
+
     static std::uint32_t thread_id() noexcept { return linux_os::thread_id(); }
 
     static std::size_t read_memory(void const* from, void* to, std::size_t bytes) noexcept {

@@ -391,6 +391,13 @@ std::uint64_t linux_os::page_faults() noexcept {
 
 std::uint32_t linux_os::process_id() noexcept { return static_cast<std::uint32_t>(::getpid()); }
 
+bool linux_os::is_confined() noexcept {
+    int const kept = errno;
+    bool const found = ::prctl(PR_GET_SECCOMP, 0, 0, 0, 0) > 0;
+    errno = kept;
+    return found;
+}
+
 std::uint32_t linux_os::thread_id() noexcept {
     return static_cast<std::uint32_t>(::syscall(SYS_gettid));
 }

@@ -40,6 +40,7 @@ struct linux_os {
     static std::uint64_t peak_resident_bytes() noexcept;
     static std::uint64_t page_faults() noexcept;
     static std::uint32_t process_id() noexcept;
+    static bool is_confined() noexcept;
     static std::uint32_t thread_id() noexcept;
     static std::size_t read_memory(void const* from, void* to, std::size_t bytes) noexcept;
     static std::uint32_t cpus_allowed() noexcept;

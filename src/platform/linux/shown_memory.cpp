@@ -16,10 +16,22 @@ namespace tarn::impl::platform {
 
 namespace {
 
-std::uint64_t inode_of(int fd) noexcept {
+struct identity {
+    std::uint64_t inode = 0;
+    std::uint64_t device = 0;
+};
+
+identity identity_of(int fd) noexcept {
     struct stat status {};
 
-    return ::fstat(fd, &status) == 0 ? status.st_ino : 0;
+    return ::fstat(fd, &status) == 0 ? identity{.inode = status.st_ino, .device = status.st_dev}
+                                     : identity{};
+}
+
+/// A file longer than this limit would be answered with a signal that ends the process.
+bool may_be_so_long(std::size_t bytes) noexcept {
+    rlimit limit{};
+    return ::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur >= bytes;
 }
 
 int duplicate_high(int fd) noexcept {
@@ -34,11 +46,15 @@ int duplicate_high(int fd) noexcept {
 
 bool shown_memory::is_open() const noexcept {
     base::errno_keeper const keeper;
-    return fd_ >= 0 && inode_of(fd_) == inode_;
+    identity const found = identity_of(fd_);
+    return fd_ >= 0 && found.inode == inode_ && found.device == device_;
 }
 
 bool shown_memory::show(char const* name, std::size_t bytes) noexcept {
     base::errno_keeper const keeper;
+    if (!may_be_so_long(bytes)) {
+        return false;
+    }
     auto const low =
         static_cast<int>(::syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (low < 0) {
@@ -61,14 +77,11 @@ bool shown_memory::show(char const* name, std::size_t bytes) noexcept {
         }
         return false;
     }
-    ::madvise(fresh, bytes, MADV_DONTFORK);
-    if (memory_ != nullptr) {
-        ::munmap(memory_, bytes_);
-    }
-    memory_ = fresh;
-    bytes_ = bytes;
+    memory_ = fresh;  // what was there stays mapped: somebody may be reading it
     fd_ = made;
-    inode_ = inode_of(made);
+    identity const own = identity_of(made);
+    inode_ = own.inode;
+    device_ = own.device;
     return true;
 }
 

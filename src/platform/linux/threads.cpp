@@ -42,17 +42,21 @@ bool create_detached(background_thread const& what, std::size_t stack_bytes) noe
 
 bool start_background_thread(background_thread const& what) noexcept {
     int const kept = errno;
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    signals_blocked const inherited;
     constexpr std::size_t stack_bytes = 256 * KiB;
     // The system's default where static TLS alone is larger than that.
     bool const started = create_detached(what, stack_bytes) || create_detached(what, 0);
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     errno = kept;
     return started;
 }
+
+signals_blocked::signals_blocked() noexcept {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+}
+
+signals_blocked::~signals_blocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
 bool install_thread_exit_hook(void (*hook)(void* value)) noexcept {
     exit_key_made = exit_key_made || ::pthread_key_create(&exit_key, hook) == 0;
