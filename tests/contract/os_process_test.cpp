@@ -79,7 +79,7 @@ TYPED_TEST(os_process_contract, says_what_it_cannot_read) {
 }
 
 TYPED_TEST(os_process_contract, exec_closes_files) {
-    int const fd = TypeParam::open_read("/proc/self/stat");
+    int const fd = TypeParam::open_read("/proc/version");  // no emulator makes this one up
     EXPECT_NE(::fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
     TypeParam::close_file(fd);
     EXPECT_EQ(::fcntl(fd, F_GETFD), -1);

@@ -208,6 +208,9 @@ TEST(hard_limit, leaves_a_block_that_can_not_grow_as_it_was) {
 }
 
 TEST(hard_limit, gets_memory_from_inside_of_used_pages_first) {
+    if (under_emulation) {
+        GTEST_SKIP() << "with large OS pages each holds a block that is kept";
+    }
     constexpr std::size_t bytes = 64;
     constexpr std::size_t count = 32 * mib / bytes;
     heap_user user;
@@ -391,6 +394,9 @@ TEST(limits_of_cpp, are_those_of_c) {
 }
 
 TEST(soft_limit, gives_free_memory_back_and_tells) {
+    if (under_emulation) {
+        GTEST_SKIP() << "with larger slices the same blocks hold more";
+    }
     heap_user user;
     user.blocks().reserve(10'000);
     listener told{TARN_PRESSURE_SOFT_LIMIT};

@@ -170,6 +170,9 @@ TEST(live_stats, are_taken_while_a_program_with_threads_idles) {
 }
 
 TEST(live_stats, appear_again_after_a_program_has_closed_all_files) {
+    if (test::under_emulation) {
+        GTEST_SKIP() << "the folder of descriptors is the emulator's";
+    }
     ASSERT_TRUE(work_until(is_shown));
     ::close(find_file());
     EXPECT_FALSE(is_shown());
