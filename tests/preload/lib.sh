@@ -7,6 +7,7 @@
 #   needs COMMAND...   skips the test unless all of these are installed
 #   skip WHY           ends the test as skipped
 #   run COMMAND ARGS   runs COMMAND, and what that starts, on the allocator of this pass
+#   make_memory_group BYTES   a memory cgroup of that limit, $group, until the script ends
 #   $parts             the folder with sources that scripts compile
 #   $allocator         glibc or tarn: which pass this is
 #   $TARN_LIBRARY, $TARN_CORE_LIBRARY   the libraries, in both passes
@@ -34,4 +35,18 @@ become() {
 
 run() {
     (become "$@")
+}
+
+make_memory_group() {
+    local limit
+    if [ -e /sys/fs/cgroup/memory/memory.limit_in_bytes ]; then
+        group=/sys/fs/cgroup/memory/tarn-test-$$ limit=memory.limit_in_bytes
+    elif grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
+        group=/sys/fs/cgroup/tarn-test-$$ limit=memory.max
+    else
+        skip 'no memory controller in /sys/fs/cgroup'
+    fi
+    mkdir "$group" 2>/dev/null || skip 'no permission to make a memory cgroup (needs root)'
+    trap 'rmdir "$group"' EXIT
+    echo "$1" >"$group/$limit"
 }

@@ -2,16 +2,7 @@
 # what it has freed must serve other sizes or go back to the system, else the kernel kills it.
 # Needs root and a memory controller (cgroup version 1 or 2).
 needs python3 sqlite3
-if [ -e /sys/fs/cgroup/memory/memory.limit_in_bytes ]; then
-    group=/sys/fs/cgroup/memory/tarn-test-$$ limit=memory.limit_in_bytes
-elif grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
-    group=/sys/fs/cgroup/tarn-test-$$ limit=memory.max
-else
-    skip 'no memory controller in /sys/fs/cgroup'
-fi
-mkdir "$group" 2>/dev/null || skip 'no permission to make a memory cgroup (needs root)'
-trap 'rmdir "$group"' EXIT
-echo $((256 << 20)) >"$group/$limit"
+make_memory_group $((256 << 20))
 
 cat >work.py <<'SCRIPT'
 import threading
