@@ -37,7 +37,7 @@ std::atomic_ref<std::uint32_t> atomic(std::uint32_t& word) noexcept {
 }
 
 bool is_asked() noexcept {
-    tarn_live* const file = shown_file.load(std::memory_order_relaxed);
+    tarn_live* const file = shown_file.load(std::memory_order_acquire);
     return file != nullptr && atomic(file->requests).load(std::memory_order_relaxed) !=
                                   atomic(file->answered).load(std::memory_order_relaxed);
 }
@@ -139,7 +139,7 @@ void wait_and_show(std::atomic<std::uint32_t>& word, std::uint32_t expected,
         }
         std::uint32_t const left =
             most_ms == platform::forever_ms ? most_ms : static_cast<std::uint32_t>(end - now);
-        tarn_live* const file = shown_file.load(std::memory_order_relaxed);
+        tarn_live* const file = shown_file.load(std::memory_order_acquire);
         std::uint32_t const requests =
             file != nullptr ? atomic(file->requests).load(std::memory_order_relaxed) : 0;
         if (file == nullptr) {
