@@ -23,7 +23,7 @@
 #define TARN_LIVE_NAME "tarn-stats"
 #define TARN_LIVE_LINK "/memfd:tarn-stats (deleted)"
 #define TARN_LIVE_MAGIC 0x4e524154U /* "TARN" */
-#define TARN_LIVE_BYTES 32768
+#define TARN_LIVE_BYTES 36864
 #define TARN_LIVE_THREADS 480
 
 typedef struct tarn_live {

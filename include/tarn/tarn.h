@@ -77,9 +77,12 @@ typedef struct tarn_class_stats {
     uint64_t allocations; /**< so far */
     uint64_t live_blocks; /**< handed to the program */
     uint64_t live_bytes;
-    uint64_t free_blocks; /**< made, not live; those ready in threads' lists too */
-    uint64_t pages;       /**< or large blocks */
-    uint64_t page_bytes;  /**< of those, used or not */
+    uint64_t free_blocks;           /**< made, not live; those ready in threads' lists too */
+    uint64_t pages;                 /**< or large blocks */
+    uint64_t page_bytes;            /**< of those, used or not */
+    uint64_t requested_bytes;       /**< of live_bytes: what the program asked for, estimated */
+    uint64_t requested_error_bytes; /**< its standard error */
+    uint64_t sampled_blocks;        /**< number of live blocks that tell it */
 } tarn_class_stats;
 
 /** One thread, in tarn_stats. What threads past their exit still allocate counts for thread 0. */
@@ -106,11 +109,17 @@ typedef struct tarn_stats {
     uint64_t version; /**< TARN_STATS_VERSION of the library */
     uint64_t process_id;
 
-    uint64_t live_bytes;          /**< in blocks handed to the program, by block size */
-    uint64_t live_peak_bytes;     /**< highest live_bytes that a walk has met: 1/32 of it may be
-                                       missed, beside heavy freeing and allocating 1/4 */
-    uint64_t live_blocks;         /**< number of those blocks */
-    uint64_t allocations;         /**< number, so far */
+    uint64_t live_bytes;            /**< in blocks handed to the program, by block size */
+    uint64_t live_peak_bytes;       /**< highest live_bytes that a walk has met: 1/32 of it may be
+                                         missed, beside heavy freeing and allocating 1/4 */
+    uint64_t live_blocks;           /**< number of those blocks */
+    uint64_t requested_bytes;       /**< of live_bytes: what the program asked for. The rest is
+                                         rounding. Exact above 128 KiB, else estimated from samples */
+    uint64_t requested_error_bytes; /**< its standard error: in 19 of 20 cases the truth is within
+                                         two of them */
+    uint64_t sampled_blocks; /**< number of live blocks that are samples (sample_interval_bytes):
+                                  each has an OS page to itself */
+    uint64_t allocations;    /**< number, so far */
     uint64_t cross_thread_frees;  /**< frees of blocks whose page another thread owned, so far */
     uint64_t mapped_bytes;        /**< from the system and not given back, metadata included */
     uint64_t reserved_bytes;      /**< address space reserved, metadata included */

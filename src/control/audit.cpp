@@ -118,20 +118,25 @@ void inspection::walk_page(heap::page const& each) noexcept {
         return;
     }
     bool const is_huge = kind == heap::page_kind::huge;
-    class_statistics& of_class = walked_.classes[each.size_class];
+    bool const is_small = kind == heap::page_kind::small;
+    std::uint64_t const bytes = each.block_bytes.get();
+    class_statistics& of_class =
+        walked_.classes[is_small                           ? each.size_class
+                        : kind == heap::page_kind::sampled ? sizing::class_of(bytes)
+                                                           : 0];
     std::uint64_t const page_bytes = is_huge ? each.block_bytes.get() : each.bytes();
     ++of_class.pages;
     of_class.page_bytes += page_bytes;
     arena_page_bytes_ += is_huge ? 0 : page_bytes;
-    if (kind == heap::page_kind::small) {
+    if (is_small) {
         walk_small(each, of_class);
         return;
     }
-    std::uint64_t const bytes = each.block_bytes.get();
     ++of_class.live_blocks;
     of_class.live_bytes += bytes;
     walked_.huge_blocks += is_huge ? 1 : 0;
     walked_.huge_bytes += is_huge ? bytes : 0;
+    walked_.sampled_blocks += kind == heap::page_kind::sampled ? 1 : 0;
     walked_.page_tail_bytes += page_bytes - bytes;
 }
 
@@ -149,7 +154,7 @@ void inspection::walk_small(heap::page const& each, class_statistics& of_class) 
     }
     auto const made = static_cast<std::uint64_t>(each.capacity.get());
     auto const reserved = static_cast<std::uint64_t>(each.reserved.get());
-    std::uint64_t const unlisted = static_cast<std::uint64_t>(each.unlisted());
+    auto const unlisted = static_cast<std::uint64_t>(each.unlisted());
     std::uint64_t const listed = listed_.of(each);
     std::uint64_t const in_page = local.size() + posted.size() + unlisted;
     if (in_page + listed > made ||
@@ -221,6 +226,7 @@ constexpr std::array walked_fields{
     walked_field{"purged_inside_bytes", &tarn_stats::purged_inside_bytes},
     walked_field{"huge_bytes", &tarn_stats::huge_bytes},
     walked_field{"huge_blocks", &tarn_stats::huge_blocks},
+    walked_field{"sampled_blocks", &tarn_stats::sampled_blocks},
     walked_field{"pages", &tarn_stats::pages}};
 
 void inspection::compare(statistics const& said) noexcept {

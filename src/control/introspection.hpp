@@ -36,6 +36,6 @@ void describe_as_malloc_stats(statistics const& of, base::text_sink& to) noexcep
 void describe_as_malloc_info(statistics const& of, base::text_sink& to) noexcept;
 
 /// Enough for either.
-inline constexpr std::size_t introspection_text_bytes = 16 * 1024;
+inline constexpr std::size_t introspection_text_bytes = 16 * KiB;
 
 }  // namespace tarn::impl::control

@@ -45,7 +45,7 @@ bool is_asked() noexcept {
 /// The file; null: the system refuses.
 tarn_live* open_file() noexcept {
     // A process that was cloned without our hooks has its parent's.
-    tarn_live const* const file = static_cast<tarn_live const*>(shown.memory());
+    auto const* const file = static_cast<tarn_live const*>(shown.memory());
     if (file == nullptr || file->process_id != os::process_id() || !shown.is_open()) {
         shown_file.store(nullptr, std::memory_order_relaxed);
         if (!shown.show(TARN_LIVE_NAME, TARN_LIVE_BYTES)) {

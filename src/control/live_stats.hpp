@@ -6,7 +6,7 @@
 //            and once a second, but for a thousandth of the time at most.
 //            A process that lives less than a tenth of a second shows nothing and pays nothing.
 // Cost       a comparison per slow path that took or gave back pages; a walk as
-//            collect_statistics() when it is time. 32 KiB of shared memory, half of it touched.
+//            collect_statistics() when it is time. 36 KiB of shared memory, half of it touched.
 #pragma once
 
 #include <atomic>

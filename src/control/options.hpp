@@ -56,6 +56,8 @@ struct path_text {
       "memory for blocks above which free memory goes back at once; 0: no limit")                \
     X(hard_limit_bytes, 0, 0, std::uint64_t{1} << 62,                                            \
       "memory for blocks above which allocations fail; 0: no limit")                             \
+    X(sample_interval_bytes, 4 * MiB, 0, std::uint64_t{1} << 40,                                 \
+      "bytes of blocks (256 of each at most) between two that are sampled; 0: none is")          \
     X(report_fd, 2, 0, 1'000'000, "file descriptor of reports")                                  \
     X(stats, 0, 0, 1, "1: print statistics to the report channel at exit")                       \
     X(verbose, 0, 0, 1, "1: print the options in effect at start")

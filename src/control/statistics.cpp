@@ -15,9 +15,21 @@ using platform::os;
 
 namespace {
 
+__extension__ using wide = unsigned __int128;
+
 /// a - b, or 0: a snapshot of threads that go on may not add up.
 constexpr std::uint64_t difference(std::uint64_t a, std::uint64_t b) noexcept {
     return a - std::min(a, b);
+}
+
+/// The square root, rounded down; of at most 2^126.
+constexpr std::uint64_t root(wide of) noexcept {
+    std::uint64_t result = 0;
+    for (std::uint64_t bit = std::uint64_t{1} << 62; bit != 0; bit >>= 1) {
+        std::uint64_t const larger = result | bit;
+        result = wide{larger} * larger <= of ? larger : result;
+    }
+    return result;
 }
 
 /// Where heaps, known by the numbers of their records, find their rows; late_heap's has number 0.
@@ -68,6 +80,7 @@ private:
     void add_space() noexcept;
     void finish() noexcept;
     [[nodiscard]] bool measure_lists(heap::thread_heap const& of, heap::list_lengths& to) noexcept;
+    void estimate_requests(unsigned size_class) noexcept;
     void add_small(heap::page const& each, class_statistics& of_class, std::uint64_t live,
                    std::uint64_t bytes) noexcept;
 
@@ -76,6 +89,7 @@ private:
     thread_rows rows_;
     other_threads others_;
     heap::list_reader reader_;
+    wide error_squared_ = 0;
 };
 
 void collection::collect() noexcept {
@@ -97,14 +111,16 @@ void collection::add_page(heap::page const& each) noexcept {
     }
     ++result_.pages;
     bool const is_small = kind == heap::page_kind::small;
+    bool const is_sample = kind == heap::page_kind::sampled;
     std::int64_t const posted =
         is_small ? static_cast<std::int64_t>(each.remote.load().count()) : 0;
     auto const live =
         static_cast<std::uint64_t>(std::max<std::int64_t>(each.outside() - posted, 0));
     // Not the page's own size_class, and the length of that class: the descriptor may be about to
     // serve another page, its kind set already and its block length not, or the other way round.
-    unsigned const size_class =
-        is_small && found_bytes <= sizing::small_max ? sizing::class_of(found_bytes) : 0;
+    unsigned const size_class = (is_small || is_sample) && found_bytes <= sizing::small_max
+                                    ? sizing::class_of(found_bytes)
+                                    : 0;
     std::size_t const bytes = size_class != 0 ? sizing::class_bytes(size_class) : found_bytes;
     // A huge block's mapping has room that nobody has asked for yet.
     std::uint64_t const page_bytes = kind == heap::page_kind::huge ? live * bytes : each.bytes();
@@ -113,14 +129,45 @@ void collection::add_page(heap::page const& each) noexcept {
     of_class.page_bytes += page_bytes;
     of_class.live_blocks += live;
     of_class.live_bytes += live * bytes;
+    if (is_small && size_class != 0) {
+        add_small(each, of_class, live, bytes);
+        return;
+    }
     if (kind == heap::page_kind::huge) {
         result_.huge_blocks += live;
         result_.huge_bytes += live * bytes;
-    } else if (size_class == 0) {
-        result_.page_tail_bytes += difference(page_bytes, bytes);
     } else {
-        add_small(each, of_class, live, bytes);
+        result_.page_tail_bytes += difference(page_bytes, bytes);
     }
+    std::uint64_t const asked = std::min<std::uint64_t>(each.requested_bytes.get(), bytes);
+    of_class.requested_bytes += asked;
+    if (is_sample && size_class != 0) {
+        ++of_class.sampled_blocks;
+        of_class.requested_error_bytes += asked * asked;  // until estimate_requests() has used it
+    }
+}
+
+/// Samples live as long as other blocks of their class, so their mean is that of all. Before the
+/// first, requests may be anything that the class serves: that counts as one sample more.
+void collection::estimate_requests(unsigned size_class) noexcept {
+    class_statistics& of_class = classes_[size_class];
+    std::uint64_t const samples = of_class.sampled_blocks;
+    std::uint64_t const sum = of_class.requested_bytes;
+    std::uint64_t const squares = of_class.requested_error_bytes;
+    std::uint64_t const most = sizing::class_bytes(size_class);
+    std::uint64_t const least = sizing::class_bytes(size_class - 1) + 1;
+    wide const width = most - least + 1;
+    // The sum of squared distances from the mean; of an even spread, a twelfth of its width's
+    // square.
+    wide const spread =
+        width * width / 12 + squares - (samples == 0 ? 0 : wide{sum} * sum / samples);
+    wide const others = difference(of_class.live_blocks, samples);
+    wide const count = samples + 1;
+    wide const error_squared = others * others * spread / (count * count);
+    of_class.requested_bytes =
+        sum + static_cast<std::uint64_t>(others * (sum + (least + most) / 2) / count);
+    of_class.requested_error_bytes = root(error_squared);
+    error_squared_ += error_squared;
 }
 
 void collection::add_small(heap::page const& each, class_statistics& of_class, std::uint64_t live,
@@ -231,10 +278,16 @@ void collection::finish() noexcept {
     for (unsigned size_class = 0; size_class < sizing::class_count; ++size_class) {
         class_statistics& each = classes_[size_class];
         each.block_bytes = sizing::class_bytes(size_class);
+        if (size_class != 0) {
+            estimate_requests(size_class);
+        }
+        result_.requested_bytes += each.requested_bytes;
+        result_.sampled_blocks += each.sampled_blocks;
         result_.live_blocks += each.live_blocks;
         result_.live_bytes += each.live_bytes;
         result_.allocations += each.allocations;
     }
+    result_.requested_error_bytes = root(error_squared_);
     result_.live_peak_bytes = heap::raise_to(process.live_peak_bytes, result_.live_bytes);
     result_.thread_count = rows_.close_ranks();
     result_.version = TARN_STATS_VERSION;

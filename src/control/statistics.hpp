@@ -24,7 +24,7 @@ using thread_statistics = tarn_thread_stats;
 /// tarn_stats with its classes; class 0: blocks above small_max. What concerns the whole process
 /// (resident_bytes and its like) is zero: see add_process_figures().
 struct statistics : tarn_stats {
-    statistics() noexcept : tarn_stats{} {}
+    statistics() noexcept : tarn_stats() {}
 
     /// This, with by_class pointing at `classes`.
     [[nodiscard]] tarn_stats const& with_classes() noexcept {

@@ -26,6 +26,12 @@ constexpr std::array fields{
     field{"live_peak_bytes", metric::gauge, &tarn_stats::live_peak_bytes,
           "Highest live bytes that were met."},
     field{"live_blocks", metric::gauge, &tarn_stats::live_blocks, "Blocks handed to the program."},
+    field{"requested_bytes", metric::gauge, &tarn_stats::requested_bytes,
+          "Of live bytes: what the program asked for, estimated from samples."},
+    field{"requested_error_bytes", metric::gauge, &tarn_stats::requested_error_bytes,
+          "Standard error of the requested bytes."},
+    field{"sampled_blocks", metric::gauge, &tarn_stats::sampled_blocks,
+          "Live blocks that are samples."},
     field{"allocations", metric::counter, &tarn_stats::allocations, "Blocks ever handed out."},
     field{"cross_thread_frees", metric::counter, &tarn_stats::cross_thread_frees,
           "Frees of blocks whose page another thread owned."},
@@ -96,7 +102,13 @@ constexpr std::array class_fields{
                 "Free blocks of a size class."},
     class_field{"pages", metric::gauge, &tarn_class_stats::pages, "Pages of a size class."},
     class_field{"page_bytes", metric::gauge, &tarn_class_stats::page_bytes,
-                "Bytes of the pages of a size class."}};
+                "Bytes of the pages of a size class."},
+    class_field{"requested_bytes", metric::gauge, &tarn_class_stats::requested_bytes,
+                "Bytes asked for of a size class, estimated."},
+    class_field{"requested_error_bytes", metric::gauge, &tarn_class_stats::requested_error_bytes,
+                "Standard error of those."},
+    class_field{"sampled_blocks", metric::gauge, &tarn_class_stats::sampled_blocks,
+                "Live blocks of a size class that are samples."}};
 
 struct thread_field {
     std::string_view name;
@@ -154,6 +166,8 @@ void describe_as_report(tarn_stats const& of, base::text_sink& to) noexcept {
     line("resident, peak", of.resident_peak_bytes);
     line("resident, now", of.resident_bytes);
     line("live in blocks", of.live_bytes);
+    to.padded("  asked for", 26).bytes(of.requested_bytes, width) << " +- ";
+    to.bytes(of.requested_error_bytes, 0) << '\n';
     line("live in blocks, peak", of.live_peak_bytes);
     line("mapped", of.mapped_bytes);
     line("free, held by threads", of.held_by_threads_bytes);

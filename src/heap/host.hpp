@@ -15,6 +15,9 @@ struct heap_options {
     space::space_options space;
     std::size_t thread_cache_bytes = 4 * MiB;  // partly free pages a thread keeps from others
     std::size_t thread_empty_bytes = 1 * MiB;  // empty pages a thread keeps
+    // Bytes of blocks between two that are sampled, where a block counts as 256 bytes at most; 0:
+    // none is.
+    std::size_t sample_interval_bytes = 0;
 };
 
 enum class misuse_kind : std::uint8_t {

@@ -147,12 +147,23 @@ void free_block(thread_heap& heap, void* ptr, char const* operation, void const*
     }
 }
 
+/// A block of a size class, or a sample in its place.
+void* allocate_small(thread_heap& heap, unsigned size_class, run_request wanted) noexcept {
+    if (heap.is_sample_due(size_class)) [[unlikely]] {
+        if (void* const sample = allocate_sample(heap, size_class, wanted).start) {
+            return sample;
+        }
+    }
+    return heap.allocate_class(size_class);
+}
+
 void* allocate_any(thread_heap& heap, std::size_t bytes, void const* caller) noexcept {
     slow_path const inside{heap, "malloc", caller, ends_in::allocation};
     if (bytes > sizing::small_max) {
         return allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum}).start;
     }
-    return heap.allocate_class(sizing::class_of(bytes));
+    return allocate_small(heap, sizing::class_of(bytes),
+                          {.bytes = bytes, .alignment = sizing::quantum});
 }
 
 /// For a block that realloc makes larger.
@@ -174,8 +185,12 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
         return nullptr;
     }
     std::size_t const usable = home->block_bytes.get();
-    bool const is_run = home->kind.load(std::memory_order_relaxed) != page_kind::small;
+    page_kind const kind = home->kind.load(std::memory_order_relaxed);
+    bool const is_run = kind >= page_kind::large;
     if (!is_run && fits_well(usable, bytes)) {
+        if (kind == page_kind::sampled) {
+            home->requested_bytes.set(bytes);
+        }
         return ptr;
     }
     if (is_run && bytes >= grown_run_bytes_min / 2) {
@@ -207,10 +222,19 @@ TARN_COLD void* allocate_zeroed_slow(thread_heap* heap, std::size_t bytes,
     }
     return try_hard(heap, bytes, [bytes, caller](thread_heap& own) -> void* {
         slow_path const inside{own, "calloc", caller, ends_in::allocation};
-        if (bytes <= sizing::small_max) {
-            return own.allocate_class_zeroed(sizing::class_of(bytes), bytes);
+        run_request const wanted{.bytes = bytes, .alignment = sizing::quantum};
+        run_block got;
+        if (bytes > sizing::small_max) {
+            got = allocate_run(own, wanted);
+        } else {
+            unsigned const size_class = sizing::class_of(bytes);
+            if (own.is_sample_due(size_class)) [[unlikely]] {
+                got = allocate_sample(own, size_class, wanted);
+            }
+            if (got.start == nullptr) {
+                return own.allocate_class_zeroed(size_class, bytes);
+            }
         }
-        run_block const got = allocate_run(own, {.bytes = bytes, .alignment = sizing::quantum});
         if (got.start != nullptr && !got.zeroed &&
             (bytes < purge_to_zero_bytes_min ||
              !platform::os::purge(got.start, base::align_up(bytes, platform::os::page_bytes())))) {
@@ -269,7 +293,7 @@ void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignme
                                         ? sizing::class_of_aligned(bytes, alignment)
                                         : 0;
         if (size_class != 0) {
-            return own.allocate_class(size_class);
+            return allocate_small(own, size_class, {.bytes = bytes, .alignment = alignment});
         }
         return allocate_run(own, {.bytes = std::max<std::size_t>(bytes, 1), .alignment = alignment})
             .start;

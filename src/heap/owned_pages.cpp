@@ -25,7 +25,7 @@ int rest_frees(page const& full) noexcept { return std::clamp(full.reserved.get(
 /// it before and came back. False: the page is to leave.
 bool thread_heap::try_keep_full(page& full) noexcept {
     if (is_alone() && full.block_bytes.get() <= reused_when_full_max &&
-        kept_bytes_ < kept_bytes_max()) {
+        kept_bytes_ < kept_bytes_max() && may_reuse(full.size_class)) {
         full.reuse(slots_[full.size_class].head, stray_reuse_budget(full.size_class));
     } else if (full.left_by == self_index && self_index != base::node_index::none) {
         full.rest(rest_frees(full));
@@ -35,6 +35,30 @@ bool thread_heap::try_keep_full(page& full) noexcept {
     account(full);
     keep(full);
     return true;
+}
+
+/// What is freed into a page of this class waits there.
+void thread_heap::end_reuse(unsigned size_class) noexcept {
+    stray_room_[size_class] = 0;
+    for (page* each = full_[size_class].front(); each != nullptr; each = each->list_next) {
+        if (each->is_reused()) {
+            end_countdown(*each);
+            each->rest(rest_frees(*each));
+        }
+    }
+}
+
+/// What rests, since then or anyhow, is reused.
+void thread_heap::resume_reuse(unsigned size_class) noexcept {
+    if (!is_alone() || sizing::class_bytes(size_class) > reused_when_full_max) {
+        return;
+    }
+    for (page* each = full_[size_class].front(); each != nullptr; each = each->list_next) {
+        if (!each->is_reused()) {
+            each->end_countdown();
+            each->reuse(slots_[size_class].head, stray_reuse_budget(size_class));
+        }
+    }
 }
 
 /// A full page leaves its owner. False: others freed blocks into it meanwhile.
@@ -276,6 +300,7 @@ std::size_t thread_heap::trim() noexcept {
 void thread_heap::forget() noexcept {
     slots_ = {};
     stray_room_ = {};
+    samples_ = {};
     kept_ = {};
     full_ = {};
     current_bytes_ = 0;

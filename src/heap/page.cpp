@@ -62,8 +62,8 @@ int page::count_unlisted() const noexcept {
 }
 
 void page::set_purged(std::uint64_t now) noexcept {
-    std::size_t const before = static_cast<std::size_t>(std::popcount(purged.get()));
-    std::size_t const after = static_cast<std::size_t>(std::popcount(now));
+    auto const before = static_cast<std::size_t>(std::popcount(purged.get()));
+    auto const after = static_cast<std::size_t>(std::popcount(now));
     purged.set(now);
     // Modulo 2^64: where more is given back than before, that is a refund.
     process.space.budget().charge((before - after) * os::page_bytes());

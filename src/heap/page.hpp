@@ -32,10 +32,11 @@ namespace tarn::impl::heap {
 class thread_heap;
 
 enum class page_kind : std::uint8_t {
-    none,   // the descriptor is unused
-    small,  // blocks of a size class
-    large,  // one block in a run of its own
-    huge    // one block in a mapping of its own
+    none,     // the descriptor is unused
+    small,    // blocks of a size class
+    sampled,  // one block of a size class in a run of its own
+    large,    // one block in a run of its own
+    huge      // one block in a mapping of its own
 };
 
 struct alignas(128) page {
@@ -58,7 +59,12 @@ struct alignas(128) page {
     std::int32_t accounted;  // outside() when the owner last told the statistics
     page* list_next;
     page* list_prev;
-    base::single_writer<std::uint64_t> purged;  // a bit for each OS page inside that reads as zero
+
+    union {
+        base::single_writer<std::uint64_t> purged;  // small: a bit for each OS page given back
+        base::single_writer<std::uint64_t> requested_bytes;  // others: what was asked for
+    };
+
     base::single_writer<std::uint32_t> slices;  // of the run
     std::uint16_t arena;                        // that it lies in
     base::single_writer<int> countdown;         // what `out` counts down from; 0: it does not

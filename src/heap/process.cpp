@@ -39,7 +39,7 @@ start_phase start_once() noexcept {
     }
     scale_to_limits(process.options);
     process.space.configure(process.options.space);
-    late_heap.phase.store(heap_phase::active, std::memory_order_relaxed);
+    late_heap.enter(0);
     return started;
 }
 
@@ -88,8 +88,7 @@ thread_heap* enter_thread() noexcept {
     if (own == nullptr) {
         return nullptr;
     }
-    own->thread_id.store(os::thread_id(), std::memory_order_relaxed);
-    own->phase.store(heap_phase::active, std::memory_order_relaxed);
+    own->enter(os::thread_id());
     process.active_heaps.fetch_add(1, std::memory_order_relaxed);
     this_thread = own;
     // Both may allocate, and find this thread served.

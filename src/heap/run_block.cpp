@@ -28,13 +28,16 @@ bool try_charge(std::size_t bytes) noexcept {
 
 std::size_t slices_for(std::size_t bytes) noexcept { return base::divide_up(bytes, slice_bytes); }
 
-void set_size(page& home, std::size_t bytes) noexcept {
-    std::size_t const usable = usable_for(bytes);
+/// `bytes`: what was asked for.
+void set_size(page& home, std::size_t bytes, std::size_t usable) noexcept {
     auto const before = static_cast<std::int64_t>(home.block_bytes.get());
     home.block_bytes.set(usable);
+    home.requested_bytes.set(bytes);
     std::int64_t const growth = static_cast<std::int64_t>(usable) - before;
     note_growth({.bytes = growth, .handed_bytes = growth});
 }
+
+void set_size(page& home, std::size_t bytes) noexcept { set_size(home, bytes, usable_for(bytes)); }
 
 /// A descriptor for `memory`, entered in the page map. Null: out of memory.
 page* describe(space::run const& memory, std::size_t slices, page_kind kind) noexcept {
@@ -44,7 +47,7 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
     }
     home->lie_in(memory);
     home->slices.set(static_cast<std::uint32_t>(slices));
-    home->purged.set(0);
+    home->requested_bytes.set(0);
     home->divisor = 0;  // is_block_start() is for small pages
     home->frees.set(&home->local);
     home->local = nullptr;
@@ -139,8 +142,9 @@ run_block allocate_huge(run_request wanted) noexcept {
     return {};
 }
 
-run_block allocate_large(run_request wanted) noexcept {
-    std::size_t const slices = slices_for(wanted.bytes);
+/// `usable`: bytes that the program may use.
+run_block allocate_large(run_request wanted, page_kind kind, std::size_t usable) noexcept {
+    std::size_t const slices = slices_for(usable);
     std::size_t const alignment = std::max<std::size_t>(wanted.alignment / slice_bytes, 1);
     process.space.ask_for_purge();
     constexpr std::size_t room_to_grow = 4;  // in place, as a multiple
@@ -149,12 +153,12 @@ run_block allocate_large(run_request wanted) noexcept {
     if (memory.base == nullptr) {
         return {};
     }
-    page* const home = describe(memory, slices, page_kind::large);
+    page* const home = describe(memory, slices, kind);
     if (home == nullptr) {
         process.space.return_run(memory);
         return {};
     }
-    set_size(*home, wanted.bytes);
+    set_size(*home, wanted.bytes, usable);
     return {.start = memory.base, .zeroed = memory.zeroed};
 }
 
@@ -227,7 +231,9 @@ bool resize_large_in_place(page& home, std::size_t bytes) noexcept {
 run_block allocate_run(thread_heap& heap, run_request wanted) noexcept {
     bool const fits_arena = wanted.bytes < huge_bytes_min && wanted.alignment < huge_bytes_min;
     auto const attempt = [fits_arena, wanted] {
-        run_block const got = fits_arena ? allocate_large(wanted) : run_block{};
+        run_block const got =
+            fits_arena ? allocate_large(wanted, page_kind::large, usable_for(wanted.bytes))
+                       : run_block{};
         return got.start != nullptr ? got : allocate_huge(wanted);
     };
     run_block got = attempt();
@@ -238,9 +244,18 @@ run_block allocate_run(thread_heap& heap, run_request wanted) noexcept {
     if (got.start == nullptr) {
         heap.note_refusal();
     } else {
-        heap.handed[0].store(heap.handed[0].load(std::memory_order_relaxed) + 1,
-                             std::memory_order_relaxed);
+        heap.count_run(0);
     }
+    return got;
+}
+
+run_block allocate_sample(thread_heap& heap, unsigned size_class, run_request wanted) noexcept {
+    run_block const got =
+        allocate_large(wanted, page_kind::sampled, sizing::class_bytes(size_class));
+    if (got.start != nullptr) {
+        heap.count_run(size_class);
+    }
+    heap.note_sample(size_class);
     return got;
 }
 

@@ -34,6 +34,11 @@ struct run_block {
 
 [[nodiscard]] run_block allocate_run(thread_heap& heap, run_request wanted) noexcept;
 
+/// A sample (thread_heap::is_sample_due()): a block as its class would serve it, but in a run of
+/// its own, so that it is known what was asked for and when it is freed. Realloc moves it.
+[[nodiscard]] run_block allocate_sample(thread_heap& heap, unsigned size_class,
+                                        run_request wanted) noexcept;
+
 /// Gives the block back. False: it had been freed before, and nothing happened.
 [[nodiscard]] bool deallocate_run(page& home) noexcept;
 

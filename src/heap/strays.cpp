@@ -34,7 +34,7 @@ int thread_heap::stray_reuse_budget(unsigned size_class) noexcept {
 /// alone, or somebody else has the page.
 bool thread_heap::try_reuse(page& home, void* ptr) noexcept {
     unsigned const size_class = home.size_class;
-    if (!is_alone() || home.remote.load().how() != hold::adrift) {
+    if (!is_alone() || !may_reuse(size_class) || home.remote.load().how() != hold::adrift) {
         return false;
     }
     stray_room_[size_class] = strays_max(size_class);
@@ -124,6 +124,9 @@ void thread_heap::look_at_strays(page& home) noexcept {
     }
     bump(handed[size_class], static_cast<std::uint64_t>(home.reused()));
     home.out.set(home.countdown.get());
+    if (!may_reuse(size_class)) {
+        return;
+    }
     if (!is_alone() || has_many_strays(size_class)) {
         send_strays_home(size_class);
     }

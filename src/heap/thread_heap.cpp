@@ -30,7 +30,25 @@ std::size_t fitting_slices(unsigned size_class) noexcept {
                       sizing::class_slices_max(size_class));
 }
 
+/// While each block counts, a refill hands out what was freed since the last one: that costs a lot
+/// where pages have few blocks.
+sample_rate rate_of(unsigned size_class) noexcept {
+    constexpr std::size_t counted_most = 256;
+    constexpr std::uint64_t mean_most = std::uint64_t{1} << 40;
+    std::size_t const bytes = sizing::class_bytes(size_class);
+    std::uint64_t const mean =
+        process.options.sample_interval_bytes / std::min(bytes, counted_most);
+    return {.mean = std::clamp<std::uint64_t>(mean, 1, mean_most),
+            .near = std::clamp<std::uint64_t>(4 * KiB / bytes, 4, 32)};
+}
+
 }  // namespace
+
+void thread_heap::enter(std::uint32_t thread) noexcept {
+    random_ = random_source{base::address_of(this) ^ std::uint64_t{thread} << 32};
+    thread_id.store(thread, std::memory_order_relaxed);
+    phase.store(heap_phase::active, std::memory_order_relaxed);
+}
 
 void* thread_heap::allocate_class(unsigned size_class) noexcept {
     slot& from = slots_[size_class];
@@ -110,13 +128,14 @@ space::allowance thread_heap::allowance_for(unsigned size_class) noexcept {
 /// are none.
 bool thread_heap::take_list(page& from) noexcept {
     unsigned const size_class = from.size_class;
+    int listed = 0;
     if (static_cast<int>(from.remote.load().count()) > from.outside()) [[unlikely]] {
         from.collect_remote();  // reports the double free and drops the list
     }
     if (from.local != nullptr) {
         slots_[size_class].head = from.local;
         from.local = nullptr;
-        int const listed = from.capacity.get() - from.out.get() - from.unlisted();
+        listed = from.capacity.get() - from.out.get() - from.unlisted();
         count_handed(size_class, listed);
         from.out.set(from.out.get() + listed);
         from.list_zeroed = false;
@@ -124,19 +143,96 @@ bool thread_heap::take_list(page& from) noexcept {
         do {
             slots_[size_class].head = seen.list();
         } while (!from.remote.try_take(seen));
-        count_handed(size_class, static_cast<int>(seen.count()));
+        listed = static_cast<int>(seen.count());
+        count_handed(size_class, listed);
         from.list_zeroed = false;
-    } else if (int const back = from.relist(slots_[size_class].head, allowance_for(size_class));
-               back != 0) {
-        from.out.set(from.out.get() + back);
-        count_handed(size_class, back);
+    } else if (listed = from.relist(slots_[size_class].head, allowance_for(size_class));
+               listed != 0) {
+        from.out.set(from.out.get() + listed);
+        count_handed(size_class, listed);
         from.list_zeroed = false;
-    } else if (from.capacity.get() == from.reserved.get() || !make_blocks(from)) {
+    } else if (from.capacity.get() == from.reserved.get()) {
+        return false;
+    } else if (listed = make_blocks(from); listed == 0) {
         return false;
     }
+    sample_plan const& plan = samples_[size_class];
+    if (!plan.is_far(handed_so_far(size_class) - static_cast<std::uint64_t>(listed))) [[unlikely]] {
+        stop_before_sample(from, listed);
+    }
     account(from);
-    from.reuse(slots_[size_class].head, current_reuse_budget);
+    if (!plan.is_near()) [[likely]] {
+        from.reuse(slots_[size_class].head, current_reuse_budget);
+    }
     return true;
+}
+
+bool thread_heap::is_sample_due(unsigned size_class) const noexcept {
+    return samples_[size_class].is_due(handed_so_far(size_class)) &&
+           slots_[size_class].head == nullptr;
+}
+
+void thread_heap::note_sample(unsigned size_class) noexcept {
+    samples_[size_class].done(handed_so_far(size_class), rate_of(size_class), random_);
+    resume_reuse(size_class);
+}
+
+/// Whether freed blocks may join the allocation list; false from when a sample is near.
+bool thread_heap::may_reuse(unsigned size_class) noexcept {
+    sample_plan& plan = samples_[size_class];
+    if (plan.is_far(handed_so_far(size_class)) || plan.is_new()) [[likely]] {
+        return true;
+    }
+    if (!plan.is_near()) {
+        plan.wait();
+        end_reuse(size_class);
+    }
+    return false;
+}
+
+/// Sees to it that the allocation list, just filled, ends where a sample is due.
+TARN_COLD void thread_heap::stop_before_sample(page& from, int listed) noexcept {
+    unsigned const size_class = from.size_class;
+    sample_plan& plan = samples_[size_class];
+    if (process.options.sample_interval_bytes == 0) {
+        return;
+    }
+    sample_rate const rate = rate_of(size_class);
+    auto const handed_before = [this, size_class, listed] {
+        return handed_so_far(size_class) - static_cast<std::uint64_t>(listed);
+    };
+    if (plan.is_new()) {
+        plan.begin(handed_before(), rate, random_);
+        if (plan.is_far(handed_before())) {
+            return;
+        }
+    }
+    if (!plan.is_near()) {
+        plan.wait();
+        end_reuse(size_class);
+    }
+    if (plan.waits()) {
+        plan.approach(handed_before(), rate, random_);
+    }
+    // Above 0 unless the sample that was due could not be made.
+    std::uint64_t const ahead = std::max<std::uint64_t>(plan.ahead(handed_before()), 1);
+    if (ahead < static_cast<std::uint64_t>(listed)) {
+        shorten_list(from, listed, static_cast<int>(ahead));
+    }
+}
+
+/// Leaves so many blocks in an allocation list just filled, and gives the others back to the page.
+void thread_heap::shorten_list(page& from, int listed, int length) noexcept {
+    block* last = slots_[from.size_class].head;
+    for (int i = 1; i < length && last->next != nullptr; ++i) {
+        last = last->next;
+    }
+    from.local = last->next;
+    // A signal handler may fork: each block is in a list all the time.
+    std::atomic_signal_fence(std::memory_order_release);
+    last->next = nullptr;
+    from.out.set(from.out.get() - (listed - length));
+    count_handed(from.size_class, length - listed);
 }
 
 /// From here on what is freed into the page goes to its own list.
@@ -148,8 +244,9 @@ void thread_heap::end_countdown(page& from) noexcept {
 }
 
 /// Links the next blocks of untouched memory, in rising order: a few at first, so that a page
-/// costs only what is used of it, then as many as were used before.
-bool thread_heap::make_blocks(page& in) noexcept {
+/// costs only what is used of it, then as many as were used before. Returns their number; 0: out of
+/// memory.
+int thread_heap::make_blocks(page& in) noexcept {
     std::size_t const bytes = in.block_bytes.get();
     int const made = in.capacity.get();
     std::size_t const step =
@@ -158,7 +255,7 @@ bool thread_heap::make_blocks(page& in) noexcept {
     int const count = std::min(wanted, in.reserved.get() - made);
     if (!in.touch(static_cast<std::size_t>(made), static_cast<std::size_t>(count),
                   allowance_for(in.size_class))) {
-        return false;
+        return 0;
     }
     std::byte* const first = in.start + static_cast<std::size_t>(made) * bytes;
     std::byte* at = first;
@@ -174,7 +271,7 @@ bool thread_heap::make_blocks(page& in) noexcept {
     in.capacity.set(made + count);
     in.out.set(in.out.get() + count);
     count_handed(in.size_class, count);
-    return true;
+    return count;
 }
 
 page* thread_heap::next_page(unsigned size_class) noexcept {
@@ -379,6 +476,10 @@ void thread_heap::tell_growth() noexcept {
 void thread_heap::count_handed(unsigned size_class, int blocks) noexcept {
     handed_bytes_ += blocks * static_cast<std::int64_t>(sizing::class_bytes(size_class));
     bump(handed[size_class], static_cast<std::uint64_t>(static_cast<std::int64_t>(blocks)));
+}
+
+std::uint64_t thread_heap::handed_so_far(unsigned size_class) const noexcept {
+    return handed[size_class].load(std::memory_order_relaxed);
 }
 
 std::size_t thread_heap::listed(unsigned size_class) const noexcept {

@@ -26,6 +26,7 @@
 #include "space/page_map.hpp"
 #include "heap/host.hpp"
 #include "heap/page.hpp"
+#include "heap/sample_plan.hpp"
 
 namespace tarn::impl::heap {
 
@@ -69,7 +70,14 @@ public:
 
     // --- slow paths; the heap is the calling thread's own, or late_heap under its lock ----------
 
+    /// For the owner that comes: `thread`, as the system numbers it.
+    void enter(std::uint32_t thread) noexcept;
+
     [[nodiscard]] void* allocate_class(unsigned size_class) noexcept;
+    /// The block of this class that is allocated next is to be a sample, and not from a page of the
+    /// class. Whoever has made it, or could not, says so.
+    [[nodiscard]] bool is_sample_due(unsigned size_class) const noexcept;
+    void note_sample(unsigned size_class) noexcept;
     /// As allocate_class(); the first `bytes` bytes are zero.
     [[nodiscard]] void* allocate_class_zeroed(unsigned size_class, std::size_t bytes) noexcept;
     /// The cheap half of a free that is not into an own page. False: deallocate_found() must do it.
@@ -85,6 +93,9 @@ public:
 
     /// As collect(), and gives back the free OS pages inside its pages. Returns the bytes of those.
     std::size_t trim() noexcept;
+
+    /// A block in a run of its own was handed out; class 0, or of a sample.
+    void count_run(unsigned size_class) noexcept { bump(handed[size_class], 1); }
 
     /// An allocation has failed: where the hard limit is the reason, small blocks may from here on
     /// have of its reserve.
@@ -140,7 +151,7 @@ private:
     [[nodiscard]] static block* pop(slot& from) noexcept;
     [[nodiscard]] bool refill(unsigned size_class) noexcept;
     [[nodiscard]] bool take_list(page& from) noexcept;
-    [[nodiscard]] bool make_blocks(page& in) noexcept;
+    [[nodiscard]] int make_blocks(page& in) noexcept;
     [[nodiscard]] page* next_page(unsigned size_class) noexcept;
     [[nodiscard]] page* pop_bin(unsigned size_class) noexcept;
     [[nodiscard]] page* fresh_page(unsigned size_class) noexcept;
@@ -174,6 +185,12 @@ private:
     void account(page& owned) noexcept;
     void tell_growth() noexcept;
     void count_handed(unsigned size_class, int blocks) noexcept;
+    [[nodiscard]] std::uint64_t handed_so_far(unsigned size_class) const noexcept;
+    void stop_before_sample(page& from, int listed) noexcept;
+    [[nodiscard]] bool may_reuse(unsigned size_class) noexcept;
+    void shorten_list(page& from, int listed, int length) noexcept;
+    void end_reuse(unsigned size_class) noexcept;
+    void resume_reuse(unsigned size_class) noexcept;
 
     std::array<int, sizing::class_count> stray_room_{};  // taken without a look at their number
     // Pages that are owned, but not current: those with blocks in their own list, and those that
@@ -187,6 +204,8 @@ private:
     std::int64_t handed_bytes_ = 0;
     unsigned shed_next_ = 0;                             // the class that shed() looked at last
     std::array<bool, sizing::class_count> is_in_use_{};  // had a refill since then
+    std::array<sample_plan, sizing::class_count> samples_{};
+    random_source random_;
     bool may_use_reserve_ = false;  // of the hard limit: an allocation was refused
     bool is_over_ = false;          // keep() has met the cap since shed() was called
 };

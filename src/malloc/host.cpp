@@ -54,6 +54,7 @@ heap_options host_options() noexcept {
         from.huge_after_bytes == 0 ? ~std::size_t{0} : from.huge_after_bytes;
     result.thread_cache_bytes = from.thread_cache_bytes;
     result.thread_empty_bytes = from.thread_empty_bytes;
+    result.sample_interval_bytes = from.sample_interval_bytes;
     control::start_limits();
     return result;
 }

@@ -6,6 +6,7 @@
 //            name among the links in /proc/PID/fd. The descriptor has a high number, out of the way
 //            of programs that count theirs, and is closed by exec. After fork both are the child's,
 //            too, until it shows memory of its own. Keeps errno.
+// Tests      unit/control/live_stats_test.cpp
 // Errors     false: the system refuses (no memfd_create, no descriptor left, RLIMIT_FSIZE)
 #pragma once
 

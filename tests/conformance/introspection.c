@@ -235,9 +235,9 @@ int main(void) {
     on_tarn = getenv("TARN_TEST_ON_TARN") != NULL;
     test_mallopt();
     test_malloc_stats(1024);
-    test_malloc_stats(1024 * 1024);
+    test_malloc_stats((size_t)1024 * 1024);
     test_malloc_info(16);
-    test_malloc_info(1024 * 1024);
+    test_malloc_info((size_t)1024 * 1024);
     test_malloc_info_refuses_options();
     test_mallinfo();
     test_threads();

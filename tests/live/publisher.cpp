@@ -83,14 +83,20 @@ void fill(tarn_live& live, std::uint64_t round) {
                        .live_bytes = std::uint64_t{32} << 20,
                        .free_blocks = 0,
                        .pages = 1,
-                       .page_bytes = std::uint64_t{32} << 20};
+                       .page_bytes = std::uint64_t{32} << 20,
+                       .requested_bytes = std::uint64_t{32} << 20,
+                       .requested_error_bytes = 0,
+                       .sampled_blocks = 0};
     live.classes[1] = {.block_bytes = 48,
                        .allocations = stats.allocations,
                        .live_blocks = stats.live_blocks,
                        .live_bytes = 48 * stats.live_blocks,
                        .free_blocks = 17,
                        .pages = 5,
-                       .page_bytes = 5 << 16};
+                       .page_bytes = 5 << 16,
+                       .requested_bytes = 40 * stats.live_blocks,
+                       .requested_error_bytes = stats.live_blocks,
+                       .sampled_blocks = 9};
     stats.thread_count = 2;
     live.threads[0] = {.thread_id = static_cast<std::uint64_t>(::getpid()),
                        .allocations = stats.allocations,

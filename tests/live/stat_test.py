@@ -181,7 +181,7 @@ class NoAnswer(Stat):
 
 class WrongFiles(Stat):
     def test_each_is_named(self):
-        for variant, part in (("short", "4096 bytes instead of 32768"),
+        for variant, part in (("short", "4096 bytes instead of 36864"),
                               ("garbage", "begins with 0xa5a5a5a5"),
                               ("version", "version 99; this tarn reads version 1"),
                               ("other-process", "that of process 1, "),

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "tarn/tarn.h"
 
 #include "support/pattern.hpp"
+#include "support/random.hpp"
 #include "support/sizes.hpp"
 
 namespace tarn::test {
@@ -75,6 +77,58 @@ TEST(stats, counts_frees_from_other_threads) {
     EXPECT_EQ(after.live_blocks, before.live_blocks);
     EXPECT_GE(after.cross_thread_frees - before.cross_thread_frees, count / 2);
     EXPECT_LE(after.cross_thread_frees - before.cross_thread_frees, count);
+}
+
+/// Blocks of which the sum of the requests is known.
+struct requests {
+    std::vector<void*> blocks;
+    std::uint64_t bytes = 0;
+
+    void add(std::size_t size) {
+        blocks.push_back(tarn_malloc(size));
+        ASSERT_NE(blocks.back(), nullptr);
+        bytes += size;
+    }
+
+    void free_all() {
+        for (void* const block : blocks) {
+            tarn_free(block);
+        }
+        blocks.clear();
+        bytes = 0;
+    }
+};
+
+TEST(stats, estimate_what_was_asked_for) {
+    random_stream random{1};
+    requests live;
+    std::uint64_t samples = 0;
+    for (std::size_t const extra : {0, 1, 7, 15}) {  // in a class from 97 to 112 bytes and others
+        tarn_stats const before = stats_now();
+        requests shed;
+        for (std::uint64_t i = 0; i < 400'000; ++i) {
+            // What goes at once is asked for differently than what stays.
+            (i % 4 == 0 ? live : shed).add(97 + (i % 4 == 0 ? extra : random.below(16)));
+            if (i % 64 == 0) {
+                live.add(random.size_up_to(100 * kib));
+                shed.free_all();
+            }
+        }
+        live.add(1'000'000 + extra);
+        shed.free_all();
+        tarn_stats const now = stats_now();
+        auto const estimated =
+            static_cast<double>(now.requested_bytes) - static_cast<double>(before.requested_bytes);
+        double const error = static_cast<double>(now.requested_error_bytes) +
+                             static_cast<double>(before.requested_error_bytes);
+        EXPECT_NEAR(estimated, static_cast<double>(live.bytes), 5 * error);
+        EXPECT_LE(now.requested_bytes, now.live_bytes);
+        EXPECT_LE(error, 0.02 * estimated);
+        samples += now.sampled_blocks - before.sampled_blocks;
+        live.free_all();
+    }
+    EXPECT_GT(samples, 0U);
+    EXPECT_EQ(tarn_audit(nullptr), 0U);
 }
 
 TEST(stats, of_an_older_caller_are_cut) {

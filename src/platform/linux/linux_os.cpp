@@ -288,9 +288,7 @@ bool linux_os::decommit(void* base, std::size_t bytes) noexcept {
 void linux_os::release(void* base, std::size_t bytes) noexcept { unmap(base, bytes); }
 
 bool linux_os::populate_huge(void* base, std::size_t bytes) noexcept {
-#ifndef MADV_COLLAPSE
-    constexpr int MADV_COLLAPSE = 25;  // Linux 6.1; not in the headers of 2022
-#endif
+    constexpr int collapse = 25;  // MADV_COLLAPSE of Linux 6.1; not in the headers of 2022
     if (page_bytes() != 4 * KiB) {
         return false;
     }
@@ -301,7 +299,7 @@ bool linux_os::populate_huge(void* base, std::size_t bytes) noexcept {
         auto volatile& first = start[at];
         first = first;
     }
-    return advise(base, bytes, MADV_COLLAPSE) == 0;
+    return advise(base, bytes, collapse) == 0;
 }
 
 bool linux_os::move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept {

@@ -8,7 +8,7 @@ TARN_MISUSE misuse() {
     constexpr unsigned count = pages * blocks_per_page;
     void* blocks[count];
     for (void*& block : blocks) {
-        block = opaque(TARN_HEAP(malloc)(8 * 1024));
+        block = opaque(TARN_HEAP(malloc)(std::size_t{8} * 1024));
     }
     announce("pointer", blocks[count - 2]);
     TARN_HEAP(free)(blocks[count - 2]);  // the last page's are the next to be handed out

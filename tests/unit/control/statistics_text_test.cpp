@@ -41,7 +41,10 @@ statistics numbered() {
                 .live_bytes = 3,
                 .free_blocks = 4,
                 .pages = 5,
-                .page_bytes = 6};
+                .page_bytes = 6,
+                .requested_bytes = 7,
+                .requested_error_bytes = 8,
+                .sampled_blocks = 9};
         ++next;
     }
     static_cast<void>(of.with_classes());
@@ -145,7 +148,7 @@ TEST(statistics_text, for_prometheus_says_what_each_metric_is) {
             EXPECT_EQ(types[metric] == "counter", metric.ends_with("_total")) << line;
         }
     }
-    EXPECT_EQ(types.size(), numbers + 6);
+    EXPECT_EQ(types.size(), numbers + 9);
 }
 
 TEST(statistics_text, is_cut_where_the_room_ends) {
@@ -169,7 +172,7 @@ TEST(statistics_text, fits_with_the_largest_numbers) {
     for (std::size_t i = 0; i < offsetof(tarn_stats, by_class) / sizeof(std::uint64_t); ++i) {
         words[i] = most;
     }
-    of.classes.fill({most, most, most, most, most, most, most});
+    of.classes.fill({most, most, most, most, most, most, most, most, most, most});
     for (int const as : {TARN_STATS_REPORT, TARN_STATS_LINE, TARN_STATS_KEYS}) {
         EXPECT_LT(text_of(of, as).size(), statistics_text_bytes);
     }

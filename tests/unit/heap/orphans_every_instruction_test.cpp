@@ -494,6 +494,20 @@ TEST_F(cut_off_alone, malloc_that_retires_full_pages) {
     live_.push_back(block);
 }
 
+TEST_F(cut_off_alone, malloc_near_a_sample) {
+    process.options.sample_interval_bytes = std::size_t{16} * 256;  // one in 16 blocks
+    free_into(3);
+    int samples = 0;
+    for (std::size_t i = 0; i < 1000 && samples < 2; ++i) {
+        heap()->deallocate(take_live(i % 8));
+        void* block = nullptr;
+        cut_everywhere([&] { block = heap()->allocate(big_bytes); });
+        live_.push_back(block);
+        samples += home_of(block).kind.load() == page_kind::sampled ? 1 : 0;
+    }
+    EXPECT_EQ(samples, 2);
+}
+
 TEST_F(cut_off, a_sweep_of_bins) {
     for (int i = 0; i < 3; ++i) {
         std::optional<scoped_heap> gone;

@@ -1,0 +1,187 @@
+// sampling_test - every block is as likely to be a sample as any other, however blocks are reused.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "heap/process.hpp"
+#include "heap/sample_plan.hpp"
+#include "heap_fixture.hpp"
+#include "support/build.hpp"
+#include "support/random.hpp"
+
+namespace {
+
+using namespace tarn::impl;
+using namespace tarn::impl::heap;
+using tarn::test::heap_test;
+using tarn::test::scoped_heap;
+
+TEST(random_source, draws_gaps_with_the_given_mean) {
+    random_source numbers{1};
+    for (std::uint64_t const mean : {1, 10, 1000, 1'000'000}) {
+        constexpr int draws = 200'000;
+        double sum = 0;
+        double squares = 0;
+        std::uint64_t least = UINT64_MAX;
+        for (int i = 0; i < draws; ++i) {
+            std::uint64_t const gap = numbers.gap(mean);
+            least = std::min(least, gap);
+            sum += static_cast<double>(gap);
+            squares += static_cast<double>(gap) * static_cast<double>(gap);
+        }
+        // Of a geometric distribution.
+        double const p = 1 - std::exp(-1 / static_cast<double>(mean));
+        EXPECT_NEAR(sum / draws * p, 1, 4 / std::sqrt(draws)) << mean;
+        double const variance = squares / draws - sum / draws * (sum / draws);
+        EXPECT_NEAR(variance / ((1 - p) / (p * p)), 1, 0.05) << mean;
+        EXPECT_GE(least, 1U);
+    }
+}
+
+TEST(random_source, draws_gaps_as_often_as_they_should_be_drawn) {
+    random_source numbers{2};
+    constexpr int draws = 1'000'000;
+    constexpr int mean = 50;
+    std::array<int, 200> found{};
+    for (int i = 0; i < draws; ++i) {
+        std::size_t const gap = numbers.gap(mean);
+        found[std::min(gap, found.size()) - 1] += 1;
+    }
+    double chi_squared = 0;
+    for (std::size_t i = 0; i + 1 < found.size(); ++i) {
+        double const wanted =
+            draws * std::exp(-static_cast<double>(i) / mean) * (1 - std::exp(-1.0 / mean));
+        chi_squared += (found[i] - wanted) * (found[i] - wanted) / wanted;
+    }
+    EXPECT_LT(chi_squared, 199 + 5 * std::sqrt(2 * 199.0));
+}
+
+/// A program that allocates at several places, all of one class, and how often each was sampled.
+class sites {
+public:
+    explicit sites(thread_heap& heap) : heap_{heap} {}
+
+    void* allocate(std::size_t site) {
+        void* const block = heap_.allocate(bytes);
+        ++counts_[site].blocks;
+        counts_[site].samples += page_of(block)->kind.load() == page_kind::sampled ? 1 : 0;
+        return block;
+    }
+
+    void free(void* block) { heap_.deallocate(block); }
+
+    /// Each place within four standard errors of its share, and all together.
+    void expect_fair(double mean) const {
+        count all;
+        for (count const& each : counts_) {
+            all.blocks += each.blocks;
+            all.samples += each.samples;
+            if (each.blocks != 0) {
+                double const wanted = each.blocks / (mean + 0.5);
+                EXPECT_NEAR(each.samples / wanted, 1, 4 / std::sqrt(wanted))
+                    << "site " << &each - counts_.data();
+            }
+        }
+        double const wanted = all.blocks / (mean + 0.5);
+        EXPECT_NEAR(all.samples / wanted, 1, 4 / std::sqrt(wanted));
+    }
+
+    static constexpr std::size_t bytes = 64;
+
+private:
+    struct count {
+        double blocks = 0;
+        double samples = 0;
+    };
+
+    thread_heap& heap_;
+    std::array<count, 4> counts_{};
+};
+
+class samples : public heap_test {
+protected:
+    static constexpr std::uint64_t mean = 2000;
+
+    static std::uint64_t rounds() { return tarn::test::scaled(4'000'000); }
+
+    void SetUp() override {
+        heap_test::SetUp();
+        process.options.sample_interval_bytes = mean * sites::bytes;
+    }
+};
+
+TEST_F(samples, are_taken_of_pairs) {
+    scoped_heap heap;
+    sites program{*heap};
+    for (std::uint64_t i = 0; i < rounds(); ++i) {
+        program.free(program.allocate(0));
+    }
+    program.expect_fair(mean);
+}
+
+TEST_F(samples, are_taken_of_what_stays_and_of_what_goes_at_once) {
+    scoped_heap heap;
+    sites program{*heap};
+    std::vector<void*> kept(10'000);
+    for (std::uint64_t i = 0; i < rounds(); ++i) {
+        void*& place = kept[i % kept.size()];
+        program.free(place);
+        place = program.allocate(0);
+        program.free(program.allocate(1));
+    }
+    for (void* const each : kept) {
+        program.free(each);
+    }
+    program.expect_fair(mean);
+}
+
+TEST_F(samples, are_taken_where_a_few_old_blocks_change) {
+    scoped_heap heap;
+    sites program{*heap};
+    std::vector<void*> kept(10'000);
+    for (void*& each : kept) {
+        each = program.allocate(3);
+    }
+    for (std::uint64_t i = 0; i < rounds(); ++i) {
+        void*& place = kept[i % 32];
+        program.free(place);
+        place = program.allocate(i % 2);
+    }
+    for (void* const each : kept) {
+        program.free(each);
+    }
+    program.expect_fair(mean);
+}
+
+TEST_F(samples, are_taken_of_regular_changes_of_old_blocks) {
+    scoped_heap heap;
+    sites program{*heap};
+    std::vector<void*> kept(30'000);
+    for (void*& each : kept) {
+        each = program.allocate(3);
+    }
+    tarn::test::random_stream random{1};
+    auto const change = [&](std::size_t site) {
+        void*& place = kept[random.below(kept.size())];
+        return std::exchange(place, program.allocate(site));
+    };
+    for (std::uint64_t i = 0; i < rounds(); ++i) {
+        void* const first = change(0);
+        void* const second = change(1);
+        program.free(first);
+        program.free(second);
+        program.free(change(2));
+    }
+    for (void* const each : kept) {
+        program.free(each);
+    }
+    program.expect_fair(mean);
+}
+
+}  // namespace
