@@ -24,7 +24,7 @@ using tarn::test::scoped_heap;
 
 TEST(random_source, draws_gaps_with_the_given_mean) {
     random_source numbers{1};
-    for (std::uint64_t const mean : {1, 10, 1000, 1'000'000}) {
+    for (std::uint64_t const mean : {1UL, 10UL, 1000UL, 1'000'000UL}) {
         constexpr int draws = 200'000;
         double sum = 0;
         double squares = 0;
