@@ -18,7 +18,7 @@ namespace tarn {
 
 namespace detail {
 
-class malloc_resource final : public std::pmr::memory_resource {
+class core_resource final : public std::pmr::memory_resource {
 private:
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
         if (!std::has_single_bit(alignment)) {
@@ -53,14 +53,14 @@ union immortal {
     T value;
 };
 
-inline constinit immortal<malloc_resource> the_malloc_resource;
+inline constinit immortal<core_resource> the_core_resource;
 
 }  // namespace detail
 
 /// tarn_malloc() and tarn_free(). One object for the whole program; the default for everything here
 /// that takes a resource.
 [[nodiscard]] inline std::pmr::memory_resource* malloc_resource() noexcept {
-    return &detail::the_malloc_resource.value;
+    return &detail::the_core_resource.value;
 }
 
 }  // namespace tarn

@@ -274,6 +274,14 @@ TARN_API size_t tarn_scavenge(void) TARN_NOEXCEPT;
 /** Writes the statistics report as text to a file descriptor. Allocates nothing. */
 TARN_API void tarn_stats_print(int fd) TARN_NOEXCEPT;
 
+/** For libraries on top of this one: reports misuse of what they hand out, `text` being a line without
+ *  its end, and does as option on_misuse says: by default that ends the process. Thread-safe.
+ *  Allocates nothing. */
+TARN_API void tarn_report_misuse(char const* text) TARN_NOEXCEPT;
+
+/** Not 0: pools are to take each block from their upstream (option pools=plain). */
+TARN_API int tarn_pools_are_plain(void) TARN_NOEXCEPT;
+
 /** Writes the option table with the values in effect. Allocates nothing. */
 TARN_API void tarn_options_print(int fd) TARN_NOEXCEPT;
 

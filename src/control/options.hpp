@@ -33,6 +33,8 @@ enum class scavenger_choice : std::uint8_t {
 
 enum class on_off : std::uint8_t { on, off };
 
+enum class pools_choice : std::uint8_t { own, plain };
+
 /// A path with room for itself, since the environment may change later. `%p`: the process id.
 struct path_text {
     static constexpr std::size_t bytes_max = 512;
@@ -72,7 +74,9 @@ struct path_text {
     X(scavenger, scavenger_choice, automatic, "auto|on|off",                                      \
       "a thread that gives memory back while the program idles; auto: once it has a second one")  \
     X(cgroup, on_off, on, "on|off", "heed the limits on memory and processor time of the cgroup") \
-    X(live_stats, on_off, on, "on|off", "show statistics to `tarn stat` while the program runs")
+    X(live_stats, on_off, on, "on|off", "show statistics to `tarn stat` while the program runs")  \
+    X(pools, pools_choice, own, "own|plain",                                                      \
+      "plain: pools take each block from malloc, for tools that watch it")
 
 struct options {
 #define TARN_FIELD(name, value, least, largest, help) std::uint64_t name = value;

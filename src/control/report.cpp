@@ -67,6 +67,9 @@ void describe_misuse(heap::misuse const& event, base::text_sink& to) noexcept {
             to << event.operation
                << " entered inside an allocation, from a signal handler or a wrapped system call";
             break;
+        case heap::misuse_kind::told:
+            to << event.operation;
+            break;
     }
     if (event.caller != nullptr) {
         to << "; caller " << event.caller;
@@ -77,7 +80,7 @@ void describe_misuse(heap::misuse const& event, base::text_sink& to) noexcept {
 heap::misuse_verdict handle_misuse(heap::misuse const& event) noexcept {
     misuse_action const action = current_options().on_misuse;
     if (action != misuse_action::ignore || event.kind == heap::misuse_kind::reentry) {
-        base::text_buffer<256> line;
+        base::text_buffer<320> line;
         describe_misuse(event, line);
         write_report(line.view());
     }

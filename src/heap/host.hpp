@@ -25,7 +25,8 @@ enum class misuse_kind : std::uint8_t {
     interior_pointer,  // inside a block, not at its start
     double_free,
     size_overflow,  // count * bytes, or a size beyond PTRDIFF_MAX
-    reentry         // a signal handler allocates inside an allocation
+    reentry,        // a signal handler allocates inside an allocation
+    told            // by a library on top of this one; `operation` is the whole text
 };
 
 struct misuse {

@@ -10,6 +10,7 @@
 #include "control/audit.hpp"
 #include "control/limits.hpp"
 #include "control/options.hpp"
+#include "control/report.hpp"
 #include "control/statistics.hpp"
 #include "control/statistics_text.hpp"
 #include "malloc/entry.hpp"
@@ -161,6 +162,16 @@ std::size_t tarn_purge(int scope) noexcept {
 }
 
 std::size_t tarn_scavenge() noexcept { return heap::scavenge(this_thread, TARN_CALLER); }
+
+void tarn_report_misuse(char const* text) noexcept {
+    static_cast<void>(heap::start_process());  // else the options are not there yet
+    control::handle_misuse({.kind = heap::misuse_kind::told, .operation = text});
+}
+
+int tarn_pools_are_plain() noexcept {
+    static_cast<void>(heap::start_process());
+    return control::current_options().pools == control::pools_choice::plain ? 1 : 0;
+}
 
 void tarn_stats_print(int fd) noexcept {
     tarn::impl::base::text_buffer<control::statistics_text_bytes> text;
