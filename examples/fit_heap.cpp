@@ -2,6 +2,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdio>
+#include <exception>
 #include <string>
 
 #include <tarn/fit_heap.hpp>
@@ -11,10 +12,11 @@ namespace {
 /// One character for 16 bytes: # live, . free.
 std::string picture(tarn::fit_heap const& heap) {
     std::string text;
-    heap.for_each_block([&](std::byte* /*start*/, std::size_t bytes, bool is_live) {
-        text.append((bytes + 8) / 16, is_live ? '#' : '.');
-    });
-    return text;
+    bool const is_whole =
+        heap.for_each_block([&](std::byte* /*start*/, std::size_t bytes, bool is_live) {
+            text.append((bytes + 8) / 16, is_live ? '#' : '.');
+        });
+    return is_whole ? text : text + "damaged";
 }
 
 void run(char const* name, tarn::fit policy) {
@@ -43,8 +45,14 @@ void run(char const* name, tarn::fit policy) {
 }  // namespace
 
 int main() {
-    run("first", tarn::fit::first);
-    run("next", tarn::fit::next);
-    run("best", tarn::fit::best);
-    run("worst", tarn::fit::worst);
+    try {
+        run("first", tarn::fit::first);
+        run("next", tarn::fit::next);
+        run("best", tarn::fit::best);
+        run("worst", tarn::fit::worst);
+    } catch (std::exception const& error) {
+        std::fprintf(stderr, "%s\n", error.what());
+        return 1;
+    }
+    return 0;
 }

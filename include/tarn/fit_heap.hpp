@@ -10,9 +10,8 @@
 //            std::runtime_error, fit_return::damaged, or null, where the program wrote into tags or
 //            holes. Then the request does nothing; where that is noticed too late, the heap gives
 //            and takes nothing any more. It recognises accidents, not attacks.
-// Cost       every request O(log n) expected in the number of holes, whatever the policy;
-// alignments
-//            above the heap's: the same for each hole large enough that is looked at
+// Cost       every request O(log n) expected in the number of holes, whatever the policy; where the
+//            alignment is above the heap's, that for each hole large enough that is looked at
 // Source     docs/design/fit_heap.md
 #pragma once
 
@@ -166,7 +165,7 @@ public:
     /// address; `bytes` can be used, or asked for. `visit` leaves the heap as it is. False: ended
     /// early, before a damaged tag.
     template <class Visit>
-    bool for_each_block(Visit visit) const {
+    [[nodiscard]] bool for_each_block(Visit visit) const {
         block here;
         for (units at = 0; at != blocks_.end(); at = here.end()) {
             if (!blocks_.read(at, here)) {
@@ -227,7 +226,7 @@ private:
         if (bytes > blocks_.bytes(blocks_.end()) - tag) {
             return 0;
         }
-        std::size_t const wanted = (bytes + tag - 1) / blocks_.unit_bytes() + 1;
+        std::size_t const wanted = ((bytes + tag - 1) >> blocks_.unit_shift()) + 1;
         return std::max(static_cast<units>(wanted), blocks_.units_least());
     }
 
@@ -238,8 +237,9 @@ private:
             return 0;
         }
         auto const address = reinterpret_cast<std::uintptr_t>(blocks_.start(hole.at));
-        std::uint64_t const gap = ((0 - address) & (wanted - 1)) / blocks_.unit_bytes();
-        return gap == 0 || gap >= blocks_.units_least() ? gap : gap + wanted / blocks_.unit_bytes();
+        std::uint64_t const gap = ((0 - address) & (wanted - 1)) >> blocks_.unit_shift();
+        bool const is_kept = gap == 0 || gap >= blocks_.units_least();
+        return is_kept ? gap : gap + (wanted >> blocks_.unit_shift());
     }
 
     /// The hole that the policy chooses, or none.
@@ -296,8 +296,11 @@ private:
     [[nodiscard]] fit_return find_returnable(void const* ptr, block& live) const noexcept {
         neighbours beside;
         fit_return const found = locate(ptr, live);
-        bool const is_sound = !holes_.is_broken() && read_neighbours(live, beside);
-        return found == fit_return::done && !is_sound ? fit_return::damaged : found;
+        if (found != fit_return::done) {
+            return found;
+        }
+        return !holes_.is_broken() && read_neighbours(live, beside) ? fit_return::done
+                                                                    : fit_return::damaged;
     }
 
     void make_hole(units at, units length) noexcept {

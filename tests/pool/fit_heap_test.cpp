@@ -686,7 +686,7 @@ TEST(fit_heap, shows_its_blocks) {
     ASSERT_EQ(seen.size(), 3U);
     EXPECT_EQ(seen[0], std::make_tuple(first, std::size_t{104}, false));
     EXPECT_EQ(seen[1], std::make_tuple(second, std::size_t{56}, true));
-    EXPECT_EQ(std::get<1>(seen[0]) + std::get<1>(seen[1]) + std::get<1>(seen[2]) + 3 * 8,
+    EXPECT_EQ(std::get<1>(seen[0]) + std::get<1>(seen[1]) + std::get<1>(seen[2]) + 24,
               heap.figures().total_bytes);
 }
 

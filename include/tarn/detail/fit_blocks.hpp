@@ -14,6 +14,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -53,28 +54,33 @@ public:
     static constexpr std::size_t unit_bytes_max = 4096;
 
     /// `unit_bytes`: a power of two from 16 on. Nothing is written yet.
-    fit_blocks(std::span<std::byte> memory, std::size_t unit_bytes) noexcept : unit_{unit_bytes} {
+    fit_blocks(std::span<std::byte> memory, std::size_t unit_bytes) noexcept
+        : unit_shift_{static_cast<unsigned>(std::countr_zero(unit_bytes))},
+          units_least_{static_cast<fit_units>((least_bytes + unit_bytes - 1) / unit_bytes)} {
         void* first = memory.data() + std::min(tag_bytes, memory.size());
         std::size_t room = memory.size() - std::min(tag_bytes, memory.size());
-        if (std::align(unit_, 1, first, room) != nullptr) {
+        if (std::align(unit_bytes, 1, first, room) != nullptr) {
             base_ = static_cast<std::byte*>(first);
-            end_ = static_cast<fit_units>(std::min<std::size_t>(room / unit_, fit_nowhere - 1));
+            end_ =
+                static_cast<fit_units>(std::min<std::size_t>(room / unit_bytes, fit_nowhere - 1));
         }
     }
 
     /// Units of all blocks together: where the last tag is.
     [[nodiscard]] fit_units end() const noexcept { return end_; }
 
-    [[nodiscard]] std::size_t unit_bytes() const noexcept { return unit_; }
+    [[nodiscard]] std::size_t unit_bytes() const noexcept { return std::size_t{1} << unit_shift_; }
 
-    [[nodiscard]] fit_units units_least() const noexcept {
-        return static_cast<fit_units>((least_bytes + unit_ - 1) / unit_);
-    }
+    [[nodiscard]] unsigned unit_shift() const noexcept { return unit_shift_; }
+
+    [[nodiscard]] fit_units units_least() const noexcept { return units_least_; }
 
     /// Whether there can be a block at all. Without it, nothing may be written.
     [[nodiscard]] bool has_room() const noexcept { return end_ >= units_least(); }
 
-    [[nodiscard]] std::size_t bytes(fit_units units) const noexcept { return unit_ * units; }
+    [[nodiscard]] std::size_t bytes(fit_units units) const noexcept {
+        return std::size_t{units} << unit_shift_;
+    }
 
     [[nodiscard]] std::byte* start(fit_units at) const noexcept { return base_ + bytes(at); }
 
@@ -82,11 +88,11 @@ public:
     [[nodiscard]] bool locate(void const* ptr, fit_units& at, std::size_t& offset) const noexcept {
         auto const address = reinterpret_cast<std::uintptr_t>(ptr);
         auto const base = reinterpret_cast<std::uintptr_t>(base_);
-        if (address < base || (address - base) / unit_ >= end_) {
+        if (address < base || (address - base) >> unit_shift_ >= end_) {
             return false;
         }
-        at = static_cast<fit_units>((address - base) / unit_);
-        offset = (address - base) % unit_;
+        at = static_cast<fit_units>((address - base) >> unit_shift_);
+        offset = (address - base) & (unit_bytes() - 1);
         return true;
     }
 
@@ -114,7 +120,11 @@ public:
         if (block.is_live) {
             return word == live_word(block);
         }
-        block.links = load<fit_links>(start(at));
+        std::byte const* const links = start(at);
+        block.links.left = load<fit_units>(links);
+        block.links.right = load<fit_units>(links + sizeof(fit_units));
+        block.links.above = load<fit_units>(links + 2 * sizeof(fit_units));
+        block.links.largest = load<fit_units>(links + 3 * sizeof(fit_units));
         return word == hole_word(block);
     }
 
@@ -124,7 +134,11 @@ public:
             store(tag_of(block.at), live_word(block));
         } else {
             store(tag_of(block.at), hole_word(block));
-            store(start(block.at), block.links);
+            std::byte* const links = start(block.at);
+            store(links, block.links.left);
+            store(links + sizeof(fit_units), block.links.right);
+            store(links + 2 * sizeof(fit_units), block.links.above);
+            store(links + 3 * sizeof(fit_units), block.links.largest);
         }
     }
 
@@ -140,6 +154,9 @@ public:
 
     /// The hole before `at`; false where something was overwritten.
     [[nodiscard]] bool read_before(fit_units at, fit_block& hole) const noexcept {
+        if (at == 0) {
+            return false;  // nothing is before the first block
+        }
         auto const foot = load<std::uint64_t>(tag_of(at) - tag_bytes) ^ salt_;
         return read(static_cast<fit_units>(foot >> 32U), hole) && !hole.is_live &&
                hole.end() == at && has_foot(hole);
@@ -172,22 +189,20 @@ private:
 
     [[nodiscard]] std::byte* tag_of(fit_units at) const noexcept { return start(at) - tag_bytes; }
 
-    /// Multiplying by an odd number loses nothing, so a change of one of the three words always
-    /// changes the product; its upper bits hang on all bits.
+    /// Of a sum of products with odd numbers: a change of one word always changes the sum, and most
+    /// likely the upper bits, which are kept. No product waits for another.
     [[nodiscard]] std::uint64_t seal(fit_block const& block, std::uint64_t word) const noexcept {
-        std::uint64_t mixed = (word ^ salt_) * 0x9e37'79b9'7f4a'7c15 + block.at;
+        std::uint64_t sum = (word ^ salt_) * 0x9e37'79b9'7f4a'7c15;
+        sum += block.at * 0xd6e8'feb8'6659'fd93;
         if (!block.is_live) {
-            std::uint64_t words[2];
-            static_assert(sizeof words == sizeof block.links);
-            std::memcpy(words, &block.links, sizeof words);
-            mixed ^= mixed >> 29U;
-            mixed = (mixed ^ words[0]) * 0xbf58'476d'1ce4'e5b9;
-            mixed ^= mixed >> 32U;
-            mixed ^= words[1];
+            // Four words: two of 64 bits would be read where four of 32 bits were just written,
+            // for which processors wait.
+            sum += block.links.left * 0xbf58'476d'1ce4'e5b9;
+            sum += block.links.right * 0x94d0'49bb'1331'11eb;
+            sum += block.links.above * 0xff51'afd7'ed55'8ccd;
+            sum += block.links.largest * 0xc4ce'b9fe'1a85'ec53;
         }
-        mixed *= 0x94d0'49bb'1331'11eb;
-        mixed ^= mixed >> 31U;
-        return mixed * 0x9e37'79b9'7f4a'7c15;
+        return sum;
     }
 
     [[nodiscard]] std::uint64_t plain_word(fit_block const& block) const noexcept {
@@ -211,7 +226,8 @@ private:
     }
 
     std::byte* base_ = nullptr;
-    std::size_t unit_;
+    unsigned unit_shift_;
+    fit_units units_least_;
     fit_units end_ = 0;
     std::uint64_t salt_ = 0;
 };

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -82,51 +83,60 @@ public:
 
     /// `hole`: without links. Writes all of it.
     void insert(fit_block hole) noexcept {
-        hole.links = {.largest = hole.units};
-        fit_block above = get(root_);
-        while (above.at != fit_nowhere) {
-            if (above.links.largest < hole.units) {
-                above.links.largest = hole.units;
-                blocks_.write(above);
+        hole.links = {};
+        fit_block above;
+        fit_block here = get(root_);
+        while (here.at != fit_nowhere && is_above(here.at, hole.at)) {
+            if (here.links.largest < hole.units) {
+                here.links.largest = hole.units;
+                blocks_.write(here);
             }
-            fit_units& child = is_before(hole, above) ? above.links.left : above.links.right;
-            if (child == fit_nowhere) {
-                child = hole.at;
-                blocks_.write(above);
-                break;
-            }
-            above = get(child);
+            above = here;
+            here = get(is_before(hole, here) ? here.links.left : here.links.right);
         }
+        split(here, hole);
         if (is_broken_) {
             return;
         }
         hole.links.above = above.at;
-        if (above.at == fit_nowhere) {
-            root_ = hole.at;
-        }
+        hole.links.largest = largest_from(hole);
         blocks_.write(hole);
         blocks_.write_foot(hole);
+        hang(above, is_before(hole, above), hole.at);
         ++count_;
-        while (hole.links.above != fit_nowhere && is_above(hole.at, hole.links.above)) {
-            hole = rotate_up(hole.at);
-        }
     }
 
     void erase(fit_units at) noexcept {
-        fit_block hole = get(at);
-        while (hole.links.left != fit_nowhere || hole.links.right != fit_nowhere) {
-            rotate_up(upper(hole.links.left, hole.links.right));
-            hole = get(at);
+        fit_block const hole = get(at);
+        fit_block low = get(hole.links.above);
+        bool is_left = low.links.left == at;
+        fit_block left = get(hole.links.left);
+        fit_block right = get(hole.links.right);
+        // The two trees below become one: of their roots, the upper one comes next.
+        while (left.at != fit_nowhere && right.at != fit_nowhere) {
+            bool const takes_left = is_above(left.at, right.at);
+            fit_block& upper = takes_left ? left : right;
+            hang(low, is_left, upper.at);
+            upper.links.above = low.at;
+            low = upper;
+            is_left = !takes_left;
+            upper = get(is_left ? low.links.left : low.links.right);
         }
-        replace_child(hole.links.above, hole.at, fit_nowhere);
-        for (fit_block above = get(hole.links.above); above.at != fit_nowhere;
-             above = get(above.links.above)) {
-            fit_units const largest = largest_from(above);
-            if (largest == above.links.largest) {
-                break;
+        fit_block& rest = left.at != fit_nowhere ? left : right;
+        hang(low, is_left, rest.at);
+        if (rest.at != fit_nowhere) {
+            rest.links.above = low.at;
+            blocks_.write(rest);
+        }
+        for (bool is_new = true; low.at != fit_nowhere; low = get(low.links.above)) {
+            is_new = is_new && low.at != hole.links.above;
+            fit_units const largest = largest_from(low);
+            if (largest != low.links.largest) {
+                low.links.largest = largest;
+                blocks_.write(low);
+            } else if (!is_new) {
+                break;  // nor does anything above it change
             }
-            above.links.largest = largest;
-            blocks_.write(above);
         }
         --count_;
     }
@@ -204,54 +214,47 @@ private:
         return priority(left) > priority(right);
     }
 
-    [[nodiscard]] static fit_units upper(fit_units left, fit_units right) noexcept {
-        if (left == fit_nowhere || right == fit_nowhere) {
-            return left == fit_nowhere ? right : left;
-        }
-        return is_above(left, right) ? left : right;
-    }
-
     [[nodiscard]] fit_units largest_from(fit_block const& hole) noexcept {
         return std::max(
             {hole.units, get(hole.links.left).links.largest, get(hole.links.right).links.largest});
     }
 
-    void replace_child(fit_units above, fit_units old_child, fit_units child) noexcept {
-        if (above == fit_nowhere) {
+    /// Makes `child` the left or right one below `above`, or the root, and writes `above`.
+    void hang(fit_block& above, bool is_left, fit_units child) noexcept {
+        if (above.at == fit_nowhere) {
             root_ = child;
             return;
         }
-        fit_block parent = get(above);
-        if (parent.at != fit_nowhere) {
-            (parent.links.left == old_child ? parent.links.left : parent.links.right) = child;
-            blocks_.write(parent);
-        }
+        (is_left ? above.links.left : above.links.right) = child;
+        blocks_.write(above);
     }
 
-    /// Lifts the hole at `at` above the one it hangs on, and returns it.
-    fit_block rotate_up(fit_units at) noexcept {
-        fit_block hole = get(at);
-        fit_block parent = get(hole.links.above);
-        bool const is_left = parent.links.left == at;
-        fit_units const moved = is_left ? hole.links.right : hole.links.left;
-        fit_block grandchild = get(moved);
-        if (is_broken_) {
-            return {};
+    /// Hangs what is before `hole` in the tree `here` to its left, and what is behind to its right.
+    void split(fit_block here, fit_block& hole) noexcept {
+        std::array<fit_block, 2> lowest;  // of the two new trees, at the cut
+        while (here.at != fit_nowhere) {
+            bool const is_left = is_before(here, hole);
+            fit_block& low = lowest[is_left ? 0 : 1];
+            if (low.at == fit_nowhere) {
+                (is_left ? hole.links.left : hole.links.right) = here.at;
+                here.links.above = hole.at;
+            } else {
+                hang(low, !is_left, here.at);
+                here.links.above = low.at;
+            }
+            low = here;
+            here = get(is_left ? here.links.right : here.links.left);
         }
-        if (grandchild.at != fit_nowhere) {
-            grandchild.links.above = parent.at;
-            blocks_.write(grandchild);
+        for (bool const is_left : {true, false}) {
+            fit_block low = lowest[is_left ? 0 : 1];
+            (is_left ? low.links.right : low.links.left) = fit_nowhere;
+            while (low.at != fit_nowhere) {
+                low.links.largest = largest_from(low);
+                blocks_.write(low);
+                // `hole` is not written yet.
+                low = low.links.above == hole.at ? fit_block{} : get(low.links.above);
+            }
         }
-        (is_left ? parent.links.left : parent.links.right) = moved;
-        (is_left ? hole.links.right : hole.links.left) = parent.at;
-        replace_child(parent.links.above, parent.at, at);
-        hole.links.above = parent.links.above;
-        hole.links.largest = parent.links.largest;
-        parent.links.above = at;
-        parent.links.largest = largest_from(parent);
-        blocks_.write(parent);
-        blocks_.write(hole);
-        return hole;
     }
 
     /// What is wrong between a hole and those below it.
