@@ -73,12 +73,14 @@ inline void expect_blocks(std::pmr::memory_resource& resource, std::size_t most,
 inline void expect_edges(std::pmr::memory_resource& resource) {
     void* const none = resource.allocate(0, 1);  // a block of its own, or null
     resource.deallocate(none, 0, 1);
-    void* volatile null = nullptr;
-    resource.deallocate(null, 0);  // containers of the field do that
+    // Containers of the field return null. By way of a pointer: the library says of deallocate()
+    // that its argument is not null, which the sanitizer would hold against us.
+    auto const deallocate = &std::pmr::memory_resource::deallocate;
+    (resource.*deallocate)(nullptr, 0, 1);
     EXPECT_THROW(static_cast<void>(resource.allocate(SIZE_MAX / 2)), std::bad_alloc);
     EXPECT_THROW(static_cast<void>(resource.allocate(SIZE_MAX - 8)), std::bad_alloc);
-    std::size_t volatile odd = 3;  // the compiler knows better
-    EXPECT_THROW(static_cast<void>(resource.allocate(16, odd)), std::invalid_argument);
+    std::size_t const volatile three = 3;  // of a constant, Clang would warn
+    EXPECT_THROW(static_cast<void>(resource.allocate(16, three)), std::invalid_argument);
     EXPECT_TRUE(resource.is_equal(resource));
     EXPECT_FALSE(resource.is_equal(*std::pmr::null_memory_resource()));
 }
