@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -39,7 +40,7 @@ struct counted {
 
     ~counted() { --live; }
 
-    static inline int live = 0;
+    static inline std::atomic<int> live = 0;
     int value;
     std::string text = std::string(100, 'x');
 };
