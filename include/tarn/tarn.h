@@ -274,9 +274,9 @@ TARN_API size_t tarn_scavenge(void) TARN_NOEXCEPT;
 /** Writes the statistics report as text to a file descriptor. Allocates nothing. */
 TARN_API void tarn_stats_print(int fd) TARN_NOEXCEPT;
 
-/** For libraries on top of this one: reports misuse of what they hand out, `text` being a line without
- *  its end, and does as option on_misuse says: by default that ends the process. Thread-safe.
- *  Allocates nothing. */
+/** For libraries on top of this one: reports misuse of what they hand out, `text` being a line
+ * without its end, and does as option on_misuse says: by default that ends the process.
+ * Thread-safe. Allocates nothing. */
 TARN_API void tarn_report_misuse(char const* text) TARN_NOEXCEPT;
 
 /** Not 0: pools are to take each block from their upstream (option pools=plain). */
