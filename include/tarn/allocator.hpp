@@ -2,8 +2,7 @@
 //
 // Threads    as what they allocate from
 // Always     allocator<T> has no state: all are equal. resource_allocator<T, R> holds a pointer to
-// a
-//            resource, which must outlive it, and calls it directly where R is final; containers
+//            a resource, which must outlive it, and calls it directly where R is final; containers
 //            take it along when they are moved or swapped, not when they are assigned a copy.
 // Errors     std::bad_array_new_length: count * sizeof(T) overflows; std::bad_alloc
 // Cost       as what they allocate from

@@ -103,7 +103,8 @@ TEST(stats, estimate_what_was_asked_for) {
     random_stream random{1};
     requests live;
     std::uint64_t samples = 0;
-    for (std::size_t const extra : {0UL, 1UL, 7UL, 15UL}) {  // in a class from 97 to 112 bytes and others
+    // In a class from 97 to 112 bytes, and others.
+    for (std::size_t const extra : {0UL, 1UL, 7UL, 15UL}) {
         tarn_stats const before = stats_now();
         requests shed;
         for (std::uint64_t i = 0; i < 400'000; ++i) {

@@ -1,11 +1,10 @@
 // tarn/detail/block_store.hpp - block_store: equal blocks from chunks, for pools.
 //
 // Threads    one at a time
-// Always     What is freed is the next to be handed out, from a list of up to two chunks' blocks
-// that
-//            mixes those of all chunks: the cache. Where it is longer, half of it goes back to the
-//            lists of its chunks; a chunk that has all its blocks goes back, but for a few. New
-//            blocks come from the start of the newest chunk to its end.
+// Always     What is freed is the next to be handed out, from a list that mixes the blocks of all
+//            chunks: the cache. Now and then, by a count of frees, it is cut to one chunk's worth,
+//            and the rest goes to the lists of its chunks; a chunk that has all its blocks goes
+//            back, but for four. New blocks come from the start of the newest chunk to its end.
 //            A free block begins with the link of its list and, from 16 bytes on, a key that tells
 //            a second return; an allocated block does not have it unless the program writes it.
 // Cost       constant, but for what the upstream takes; destruction: O(chunks). A pointer is looked
