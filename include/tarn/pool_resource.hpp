@@ -2,10 +2,9 @@
 //
 // Threads    one at a time
 // Always     requests of up to 512 bytes are served by pools for each multiple of 8 bytes, others
-// by
-//            the upstream. Memory goes back as in block_pool. release() and the end give everything
-//            back, what is still allocated too: the larger blocks are linked for that, which costs
-//            16 bytes or their alignment each.
+//            by the upstream. Memory goes back as in block_pool. release() and the end give
+//            everything back, what is still allocated too: the larger blocks are linked for that,
+//            which costs 32 bytes or their alignment each.
 // Errors     std::bad_alloc; std::invalid_argument where an alignment is no power of two. What is
 //            given back with another size than it was asked for, or is not of this resource, is
 //            reported (option on_misuse: abort), as far as its size leads to a pool

@@ -2,8 +2,7 @@
 //
 // Threads    any
 // Always     first what is free goes back to the system, then listeners are called: outside of
-// every
-//            lock of ours, in the thread whose allocation led there, one thread at a time. A
+//            every lock of ours, in the thread whose allocation led there, one thread at a time. A
 //            listener may allocate and free; what it does never calls listeners again. A group's
 //            limit (cgroup) is looked at once 16 MiB are held, and from then on as often as usage
 //            could have got near it.

@@ -5,8 +5,7 @@
 //            links in its first 16 bytes and its place and size in its last 8, so that the block
 //            behind it finds it. The tag at the end of the span is that of a live block of 0 units.
 // Tag        bits 0-31 units, 32 live, 33 the block before is live; live: 34-45 slack, that is
-// bytes
-//            not asked for, 46-63 seal; hole: 34-63 seal, over the links, too
+//            bytes not asked for, 46-63 seal; hole: 34-63 seal, over the links, too
 // Always     read() gives what write() left, or says that it was changed since: the seal hangs on
 //            the place and on a number that no other heap of the process has, so neither remains
 //            of other heaps nor copied bytes pass. It stops accidents, not attackers.
