@@ -3,7 +3,7 @@
 // Threads    one at a time
 // Always     Blocks are aligned, uninitialised, and stay where they are. A pool over a buffer holds
 //            nothing outside of it. Memory that no block has used stays untouched. A chunk whose
-//            blocks all came back goes upstream, but for one or two. A pool may move: blocks,
+//            blocks all came back goes upstream, but for a few. A pool may move: blocks,
 //            allocators and resources that point at it stay valid. Its end gives all blocks back;
 //            no destructor runs. With option pools=plain each block comes from the upstream itself,
 //            for tools that look at malloc.
@@ -122,7 +122,7 @@ public:
 
     [[nodiscard]] std::size_t blocks_most() const noexcept { return core_->store.blocks_most(); }
 
-    /// Number of allocated blocks. Cost: the number of chunks, and of free blocks in one.
+    /// Number of allocated blocks. Cost: the number of chunks, and of blocks freed last.
     [[nodiscard]] std::size_t size() const noexcept { return core_->store.live(); }
 
     /// Bytes of its chunks.

@@ -155,7 +155,7 @@ public:
         return judge(element) == detail::block_verdict::fine;
     }
 
-    /// Number of elements. Cost: the number of chunks, and of free blocks in one.
+    /// Number of elements. Cost: the number of chunks, and of blocks freed last.
     [[nodiscard]] std::size_t size() const noexcept {
         std::lock_guard const guard{core_->sync};
         return core_->store.live();
