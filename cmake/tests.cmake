@@ -18,7 +18,8 @@ function(tarn_timeout out)
     set(${out} ${seconds} PARENT_SCOPE)
 endfunction()
 
-# tarn_add_gtest(NAME [FAKE] [TIMEOUT seconds] [LABELS label...] SOURCES file...)
+# tarn_add_gtest(NAME [FAKE] [TIMEOUT seconds] [ENVIRONMENT NAME=value] [LABELS label...]
+#                SOURCES file...)
 #
 # A GoogleTest program linked with the prefixed core, whose internals it may include; every case is
 # a test of CTest. FAKE: linked with the core whose system is the fake.
@@ -26,7 +27,7 @@ endfunction()
 # Labels of a test: the name of its folder in tests/ always, and those given. `release`: run in the
 # release presets alone. The aarch64 preset runs the folders that CMakePresets.json names.
 function(tarn_add_gtest name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "FAKE;OVERRIDE" "TIMEOUT" "LABELS;SOURCES")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "FAKE;OVERRIDE" "TIMEOUT;ENVIRONMENT" "LABELS;SOURCES")
     add_executable(${name} ${arg_SOURCES})
     target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
     set(flavour static)
@@ -48,7 +49,7 @@ function(tarn_add_gtest name)
     tarn_timeout(timeout ${arg_TIMEOUT})
     gtest_discover_tests(${name}
         TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-        PROPERTIES TIMEOUT ${timeout})
+        PROPERTIES TIMEOUT ${timeout} ENVIRONMENT "${arg_ENVIRONMENT}")
     tarn_labels(labels ${arg_LABELS})
     # Not as a property above: gtest_discover_tests keeps only the first of several labels.
     set(file "${CMAKE_CURRENT_BINARY_DIR}/${name}_labels.cmake")

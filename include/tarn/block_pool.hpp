@@ -5,8 +5,9 @@
 //            nothing outside of it. Memory that no block has used stays untouched. A chunk whose
 //            blocks all came back goes upstream, but for a few. A pool may move: blocks,
 //            allocators and resources that point at it stay valid. Its end gives all blocks back;
-//            no destructor runs. With option pools=plain each block comes from the upstream itself,
-//            for tools that look at malloc.
+//            no destructor runs. With option pools=plain, and under Valgrind's memcheck, each block
+//            comes from the upstream itself; AddressSanitizer sees free blocks as poisoned.
+//            Statistics list the pool by its name.
 // Errors     std::bad_alloc: out of memory, or the bound is met; try_allocate() returns null.
 //            deallocate() of what is no block of this pool, points into one, or was returned
 //            before: a report (option on_misuse: abort), and the pool stays as it was;
@@ -26,7 +27,7 @@
 #include <utility>
 
 #include <tarn/detail/block_store.hpp>
-#include <tarn/detail/misuse.hpp>
+#include <tarn/detail/pool_core.hpp>
 #include <tarn/memory_resource.hpp>
 
 namespace tarn {
@@ -35,7 +36,7 @@ struct block_pool_options {
     std::size_t block_bytes = 0;  // at least 1; rounded up to the alignment, and to 8
     std::size_t alignment = 16;   // in bytes, a power of two
     std::size_t blocks_most = detail::block_store::unbounded;
-    char const* name = "";  // for reports; must outlive the pool
+    char const* name = "";  // for reports and statistics; must outlive the pool
     std::pmr::memory_resource* upstream = malloc_resource();
 };
 
@@ -59,16 +60,7 @@ public:
     block_pool(block_pool const&) = delete;
     block_pool& operator=(block_pool const&) = delete;
 
-    ~block_pool() {
-        if (core_ == nullptr) {
-            return;
-        }
-        std::pmr::memory_resource* const home = core_->home;
-        std::destroy_at(core_);
-        if (home != nullptr) {
-            home->deallocate(core_, sizeof(core), alignof(core));
-        }
-    }
+    ~block_pool() { detail::destroy_core(core_); }
 
     [[nodiscard]] void* allocate() {
         void* const block = core_->store.allocate();
@@ -89,19 +81,20 @@ public:
 
     /// Null is allowed.
     void deallocate(void* block) noexcept {
-        detail::block_verdict const verdict = core_->store.judge(block);
-        if (verdict != detail::block_verdict::fine) [[unlikely]] {
-            return core_->report("deallocate", block, verdict);
+        if (core_->store.accepts(block)) [[likely]] {
+            return core_->store.release(block);
         }
-        core_->store.release(block);
+        deallocate_slow(block);
     }
 
+    /// Null is allowed.
     void deallocate_checked(void* block) {
-        detail::block_verdict const verdict = core_->store.judge(block);
-        if (verdict != detail::block_verdict::fine) [[unlikely]] {
-            return core_->fail("deallocate_checked", block, verdict);
+        if (core_->store.accepts(block)) [[likely]] {
+            return core_->store.release(block);
         }
-        core_->store.release(block);
+        if (core_->demand("deallocate_checked", block, core_->store.judge(block))) {
+            core_->store.release_judged(block);
+        }
     }
 
     /// All blocks come back at once.
@@ -128,7 +121,7 @@ public:
     /// Bytes of its chunks.
     [[nodiscard]] std::size_t held_bytes() const noexcept { return core_->store.held_bytes(); }
 
-    [[nodiscard]] char const* name() const noexcept { return core_->name; }
+    [[nodiscard]] char const* name() const noexcept { return core_->owner.name(); }
 
     /// Calls visit(void*) for each allocated block, in no order. It must not use the pool. Cost:
     /// all blocks.
@@ -138,38 +131,15 @@ public:
     }
 
 private:
-    struct core {
-        char const* name;
-        std::pmr::memory_resource* home;  // null: in the buffer
-        detail::block_store store;
+    using core = detail::pool_core<>;
 
-        [[gnu::cold, gnu::noinline]] void report(char const* operation, void const* block,
-                                                 detail::block_verdict verdict) const noexcept {
-            if (block != nullptr) {
-                detail::report({"block_pool", name, operation, block, detail::reason(verdict)});
-            }
-        }
-
-        [[gnu::cold, gnu::noinline]] void fail(char const* operation, void const* block,
-                                               detail::block_verdict verdict) const {
-            if (block != nullptr) {
-                detail::fail({"block_pool", name, operation, block, detail::reason(verdict)});
-            }
-        }
-    };
+    static detail::pool_names names(options const& wanted) noexcept {
+        return {"block_pool", wanted.name};
+    }
 
     static core* make(options const& wanted) {
-        std::pmr::memory_resource& home = *wanted.upstream;
-        void* const memory = home.allocate(sizeof(core), alignof(core));
-        try {
-            return ::new (memory)
-                core{wanted.name,
-                     &home,
-                     {{wanted.block_bytes, wanted.alignment}, wanted.blocks_most, &home}};
-        } catch (...) {
-            home.deallocate(memory, sizeof(core), alignof(core));
-            throw;
-        }
+        return detail::make_core<core>(wanted.upstream, names(wanted), shape(wanted),
+                                       wanted.blocks_most);
     }
 
     static core* make(std::span<std::byte> buffer, options const& wanted) {
@@ -180,9 +150,17 @@ private:
         }
         auto* const behind = static_cast<std::byte*>(start) + sizeof(core);
         return ::new (start)
-            core{wanted.name,
-                 nullptr,
-                 {{wanted.block_bytes, wanted.alignment}, std::span{behind, room - sizeof(core)}}};
+            core{names(wanted), shape(wanted), std::span{behind, room - sizeof(core)}};
+    }
+
+    static detail::block_shape shape(options const& wanted) noexcept {
+        return {wanted.block_bytes, wanted.alignment};
+    }
+
+    [[gnu::cold, gnu::noinline]] void deallocate_slow(void* block) noexcept {
+        if (core_->confirm("deallocate", block, core_->store.judge(block))) {
+            core_->store.release_judged(block);
+        }
     }
 
     core* core_;

@@ -1,16 +1,25 @@
 // tarn/object_pool.hpp - object_pool<T, Sync>: objects of one type, made and destroyed in place;
 // new_element<T>() and delete_element(): the same without a pool to name.
 //
-// Threads    object_pool<T, single_thread>: one at a time. object_pool<T, locked>, new_element(),
-//            delete_element(): any. Constructors and destructors of T run outside of the lock.
+// Threads    object_pool<T, single_thread>: one at a time. object_pool<T, locked>,
+//            object_pool<T, lock_free>, new_element(), delete_element(): any. Constructors and
+//            destructors of T run outside of the lock. lock_free: clear(), for_each() and the end
+//            are for one thread while none of the others uses the pool; threads that have used it
+//            may end before, meanwhile and after.
 // Always     As block_pool: objects stay where they are, a pool may move, memory goes back. The end
 //            of a pool destroys what still lives in it. An exception in a constructor gives the
 //            block back and passes on. The pools behind new_element() are there before the first
 //            constructor of the program and after its last destructor.
 // Errors     as block_pool. A pointer that is none of the pool's is found before the destructor
 //            runs: delete_element() reports it, delete_element_checked() throws.
+//            lock_free: memory goes back with clear() and the end; a second return is seen whatever
+//            the size.
 // Cost       as block_pool; locked: a mutex. The end: all blocks where T has a destructor, else a
 //            free for each chunk
+//            lock_free: as block_pool where elements_most is 65,536 or more, or not given: each
+//            thread keeps up to 64 blocks then, which count towards it. Else the bound is exact,
+//            and costs a compare-exchange or two for each element and each delete. An element takes
+//            at least 16 bytes, and 4 more.
 #pragma once
 
 #include <array>
@@ -20,13 +29,15 @@
 #include <memory_resource>
 #include <mutex>
 #include <new>
-#include <optional>
 #include <span>
 #include <type_traits>
 #include <utility>
 
 #include <tarn/detail/block_store.hpp>
+#include <tarn/detail/listed_owner.hpp>
+#include <tarn/detail/lock_free_store.hpp>
 #include <tarn/detail/misuse.hpp>
+#include <tarn/detail/pool_core.hpp>
 #include <tarn/memory_resource.hpp>
 
 namespace tarn {
@@ -38,12 +49,34 @@ struct single_thread {
     void unlock() noexcept {}
 };
 
-/// Any thread may use the pool.
+/// Any thread may use the pool. See also lock_free, in tarn/detail/lock_free_store.hpp.
 using locked = std::mutex;
+
+namespace detail {
+
+/// Destroys an element and gives its block back, if the store accepts it at once. The destructor
+/// runs outside of the lock.
+template <class T, class Store, class Sync, std::size_t Bytes>
+[[nodiscard]] bool try_delete(T* element, Store& store, Sync& sync,
+                              fixed_shape<Bytes> shape) noexcept {
+    std::unique_lock guard{sync};
+    if (!store.accepts(element, shape)) [[unlikely]] {
+        return false;
+    }
+    if constexpr (!std::is_trivially_destructible_v<T>) {
+        guard.unlock();
+        std::destroy_at(element);
+        guard.lock();
+    }
+    store.release(element, shape);
+    return true;
+}
+
+}  // namespace detail
 
 struct object_pool_options {
     std::size_t elements_most = detail::block_store::unbounded;
-    char const* name = "";  // for reports; must outlive the pool
+    char const* name = "";  // for reports and statistics; must outlive the pool
     std::pmr::memory_resource* upstream = malloc_resource();
 };
 
@@ -73,13 +106,10 @@ public:
     object_pool& operator=(object_pool const&) = delete;
 
     ~object_pool() {
-        if (core_ == nullptr) {
-            return;
+        if (core_ != nullptr) {
+            destroy_all();
+            detail::destroy_core(core_);
         }
-        destroy_all();
-        std::pmr::memory_resource* const home = core_->upstream;
-        std::destroy_at(core_);
-        home->deallocate(core_, sizeof(core), alignof(core));
     }
 
     template <class... Arguments>
@@ -95,21 +125,17 @@ public:
 
     /// Null is allowed.
     void delete_element(T* element) noexcept {
-        detail::block_verdict const verdict = judge(element);
-        if (verdict != detail::block_verdict::fine) [[unlikely]] {
-            return core_->report("delete_element", element, verdict);
+        if (!try_delete(element) && core_->confirm("delete_element", element, judge(element))) {
+            delete_judged(element);
         }
-        std::destroy_at(element);
-        put(element);
     }
 
+    /// Null is allowed.
     void delete_element_checked(T* element) {
-        detail::block_verdict const verdict = judge(element);
-        if (verdict != detail::block_verdict::fine) [[unlikely]] {
-            return core_->fail("delete_element_checked", element, verdict);
+        if (!try_delete(element) &&
+            core_->demand("delete_element_checked", element, judge(element))) {
+            delete_judged(element);
         }
-        std::destroy_at(element);
-        put(element);
     }
 
     /// Deletes an element in the pool it came from, however the pool has moved since.
@@ -166,7 +192,7 @@ public:
         return core_->store.held_bytes();
     }
 
-    [[nodiscard]] char const* name() const noexcept { return core_->name; }
+    [[nodiscard]] char const* name() const noexcept { return core_->owner.name(); }
 
     /// Calls visit(T&) for each element, in no order. It must not use the pool, nor may other
     /// threads make or delete elements meanwhile. Cost: all blocks.
@@ -176,48 +202,34 @@ public:
     }
 
 private:
-    struct core {
-        char const* name;
-        std::pmr::memory_resource* upstream;
-        detail::block_store store;
+    static constexpr detail::block_shape shape{sizeof(T), alignof(T)};
+    static constexpr detail::fixed_shape<detail::block_store::block_bytes_for(shape)> fixed{};
+
+    struct core : detail::pool_core<typename detail::store_for<Sync>::type> {
+        core(options const& wanted, std::pmr::memory_resource* upstream)
+            : core::pool_core{{"object_pool", wanted.name}, shape, wanted.elements_most, upstream} {
+        }
+
         [[no_unique_address]] Sync sync{};
-
-        [[gnu::cold, gnu::noinline]] void report(char const* operation, void const* element,
-                                                 detail::block_verdict verdict) const noexcept {
-            if (element != nullptr) {
-                detail::report({"object_pool", name, operation, element, detail::reason(verdict)});
-            }
-        }
-
-        [[gnu::cold, gnu::noinline]] void fail(char const* operation, void const* element,
-                                               detail::block_verdict verdict) const {
-            if (element != nullptr) {
-                detail::fail({"object_pool", name, operation, element, detail::reason(verdict)});
-            }
-        }
     };
 
     explicit object_pool(core* of) noexcept : core_{of} {}
 
     static core* make(options const& wanted) {
-        std::pmr::memory_resource& home = *wanted.upstream;
-        void* const memory = home.allocate(sizeof(core), alignof(core));
-        try {
-            return ::new (memory)
-                core{wanted.name, &home, {{sizeof(T), alignof(T)}, wanted.elements_most, &home}};
-        } catch (...) {
-            home.deallocate(memory, sizeof(core), alignof(core));
-            throw;
-        }
+        return detail::make_core<core>(wanted.upstream, wanted);
     }
 
     [[nodiscard]] void* take() {
         std::lock_guard const guard{core_->sync};
-        void* const block = core_->store.allocate();
+        void* const block = core_->store.allocate(fixed);
         if (block == nullptr) [[unlikely]] {
             throw std::bad_alloc{};
         }
         return block;
+    }
+
+    [[nodiscard]] bool try_delete(T* element) noexcept {
+        return detail::try_delete(element, core_->store, core_->sync, fixed);
     }
 
     [[nodiscard]] detail::block_verdict judge(void const* element) const noexcept {
@@ -225,9 +237,15 @@ private:
         return core_->store.judge(element);
     }
 
-    void put(void* block) noexcept {
+    [[gnu::cold, gnu::noinline]] void delete_judged(T* element) noexcept {
+        std::destroy_at(element);
+        put(element);
+    }
+
+    /// Gives a block back that was allocated for sure.
+    [[gnu::cold, gnu::noinline]] void put(void* block) noexcept {
         std::lock_guard const guard{core_->sync};
-        core_->store.release(block);
+        core_->store.release_judged(block);
     }
 
     void destroy_all() noexcept {
@@ -247,55 +265,94 @@ inline constexpr std::size_t element_bytes_most = 512;
 /// A pool for each multiple of 8 bytes up to 512, for elements of any type.
 class element_pools {
 public:
+    element_pools() : element_pools{std::make_index_sequence<count>{}} {}
+
     [[nodiscard]] static element_pools& all() {
-        alignas(element_pools) static std::byte memory[sizeof(element_pools)];
-        static element_pools* const made = ::new (memory) element_pools;  // never destroyed
+        // Never destroyed, and not in memory of a library that may be unloaded: statistics know it.
+        static element_pools* const made =
+            ::new (malloc_resource()->allocate(sizeof(element_pools), alignof(element_pools)))
+                element_pools;
         return *made;
     }
 
-    [[nodiscard]] void* take(std::size_t bytes) {
-        pool& from = of(bytes);
+    /// Room for an element of so many bytes.
+    template <std::size_t Bytes>
+    [[nodiscard]] void* take() {
+        pool& from = of(Bytes);
         std::lock_guard const guard{from.mutex};
-        if (!from.store) {
-            std::size_t const block_bytes =
-                (bytes + element_step - 1) / element_step * element_step;
-            // A type's size is a multiple of its alignment.
-            from.store.emplace(block_shape{block_bytes, block_bytes & (~block_bytes + 1)},
-                               block_store::unbounded, malloc_resource());
+        return from.store.allocate(fixed_shape<round(Bytes)>{});
+    }
+
+    /// Reports what is no element of such a size.
+    template <class T>
+    void destroy(T* element) noexcept {
+        pool& from = of(sizeof(T));
+        if (try_delete(element, from.store, from.mutex, fixed_shape<round(sizeof(T))>{}))
+            [[likely]] {
+            return;
         }
-        return from.store->allocate();
+        block_verdict const verdict = judge(element, sizeof(T));
+        if (verdict != block_verdict::fine) {
+            return report({"delete_element", "", "deletion", element, reason(verdict)});
+        }
+        std::destroy_at(element);
+        put(element, sizeof(T));
     }
 
-    [[nodiscard]] block_verdict judge(void const* ptr, std::size_t bytes) noexcept {
-        pool& from = of(bytes);
-        std::lock_guard const guard{from.mutex};
-        return from.store ? from.store->judge(ptr) : block_verdict::foreign;
-    }
-
+    /// Gives a block back that was allocated for sure.
     void put(void* block, std::size_t bytes) noexcept {
         pool& from = of(bytes);
         std::lock_guard const guard{from.mutex};
-        from.store->release(block);
+        from.store.release_judged(block);
     }
 
     /// Number of elements of such a size.
     [[nodiscard]] std::size_t size(std::size_t bytes) noexcept {
         pool& from = of(bytes);
         std::lock_guard const guard{from.mutex};
-        return from.store ? from.store->live() : 0;
+        return from.store.live();
     }
 
 private:
-    struct pool {
+    static constexpr std::size_t count = element_bytes_most / element_step;
+
+    /// Neighbours are used by different threads.
+    struct alignas(64) pool {
+        pool(std::size_t bytes, char const* kind)
+            : store{shape(bytes), block_store::unbounded, malloc_resource()}, owner{kind, ""} {
+            store.tell(owner.get());
+        }
+
+        block_store store;
         std::mutex mutex;
-        std::optional<block_store> store;
+        listed_owner owner;
     };
 
-    [[nodiscard]] pool& of(std::size_t bytes) noexcept {
-        return pools_[(bytes + element_step - 1) / element_step - 1];
+    template <std::size_t... I>
+    explicit element_pools(std::index_sequence<I...> /*numbers*/)
+        : kind_{"element_pools"}, pools_{{{(I + 1) * element_step, kind_.data()}...}} {}
+
+    static constexpr std::size_t round(std::size_t bytes) noexcept {
+        return (bytes + element_step - 1) / element_step * element_step;
     }
 
-    std::array<pool, element_bytes_most / element_step> pools_;
+    /// A type's size is a multiple of its alignment.
+    static constexpr block_shape shape(std::size_t bytes) noexcept {
+        return {bytes, bytes & (~bytes + 1)};
+    }
+
+    [[nodiscard]] pool& of(std::size_t bytes) noexcept {
+        return pools_[round(bytes) / element_step - 1];
+    }
+
+    [[nodiscard]] block_verdict judge(void const* ptr, std::size_t bytes) noexcept {
+        pool& from = of(bytes);
+        std::lock_guard const guard{from.mutex};
+        return from.store.judge(ptr);
+    }
+
+    std::array<char, 16> kind_;
+    std::array<pool, count> pools_;
 };
 
 template <class T>
@@ -310,7 +367,7 @@ template <class T, class... Arguments>
     static_assert(std::is_object_v<T> && !std::is_array_v<T>, "see new_elements()");
     if constexpr (detail::is_pooled_element<T>) {
         detail::element_pools& pools = detail::element_pools::all();
-        void* const block = pools.take(sizeof(T));
+        void* const block = pools.take<sizeof(T)>();
         try {
             return ::new (block) T(std::forward<Arguments>(arguments)...);
         } catch (...) {
@@ -336,14 +393,7 @@ void delete_element(T* element) noexcept {
         return;
     }
     if constexpr (detail::is_pooled_element<T>) {
-        detail::element_pools& pools = detail::element_pools::all();
-        detail::block_verdict const verdict = pools.judge(element, sizeof(T));
-        if (verdict != detail::block_verdict::fine) [[unlikely]] {
-            return detail::report(
-                {"delete_element", "", "deletion", element, detail::reason(verdict)});
-        }
-        std::destroy_at(element);
-        pools.put(element, sizeof(T));
+        detail::element_pools::all().destroy(element);
     } else {
         std::destroy_at(element);
         malloc_resource()->deallocate(element, sizeof(T), alignof(T));

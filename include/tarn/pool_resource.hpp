@@ -11,17 +11,19 @@
 // Cost       a virtual call and a pool's few instructions
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <memory_resource>
 #include <new>
-#include <optional>
 #include <stdexcept>
 
 #include <tarn/detail/block_store.hpp>
+#include <tarn/detail/listed_owner.hpp>
 #include <tarn/detail/misuse.hpp>
 #include <tarn/memory_resource.hpp>
 
@@ -29,8 +31,12 @@ namespace tarn {
 
 class pool_resource final : public std::pmr::memory_resource {
 public:
-    explicit pool_resource(std::pmr::memory_resource* upstream = malloc_resource()) noexcept
-        : upstream_{upstream} {}
+    /// `name`: for statistics and reports; must outlive the resource.
+    explicit pool_resource(std::pmr::memory_resource* upstream = malloc_resource(),
+                           char const* name = "") noexcept
+        : owner_{"pool_resource", name}, upstream_{upstream}, none_{upstream} {
+        pools_.fill(&none_);
+    }
 
     pool_resource(pool_resource const&) = delete;
     pool_resource& operator=(pool_resource const&) = delete;
@@ -39,8 +45,12 @@ public:
 
     /// Gives everything back, also what is still allocated.
     void release() noexcept {
-        for (std::optional<detail::block_store>& each : pools_) {
-            each.reset();
+        for (detail::block_store*& each : pools_) {
+            if (each != &none_) {
+                std::destroy_at(each);
+                upstream_->deallocate(each, sizeof(detail::block_store), store_alignment);
+                each = &none_;
+            }
         }
         while (large_ != nullptr) {
             give_back(*large_);
@@ -50,8 +60,8 @@ public:
     /// Gives chunks without blocks back. Returns their bytes.
     std::size_t trim() noexcept {
         std::size_t bytes = 0;
-        for (std::optional<detail::block_store>& each : pools_) {
-            bytes += each ? each->trim() : 0;
+        for (detail::block_store* const each : pools_) {
+            bytes += each->trim();
         }
         return bytes;
     }
@@ -61,6 +71,8 @@ public:
 private:
     static constexpr std::size_t step = 8;
     static constexpr std::size_t bytes_most = 512;
+    static constexpr std::size_t pool_count = bytes_most / step;
+    static constexpr std::size_t store_alignment = 64;  // a line
 
     /// In front of a block of the upstream's.
     struct large_block {
@@ -71,48 +83,69 @@ private:
     };
 
     void* do_allocate(std::size_t bytes, std::size_t alignment) override {
-        std::size_t const rounded = round(bytes, alignment);
-        if (rounded > bytes_most) [[unlikely]] {
+        std::size_t const index = index_of(bytes, alignment);
+        if (index >= pools_.size()) [[unlikely]] {
             return allocate_large(bytes, alignment);
         }
-        std::optional<detail::block_store>& pool = pools_[rounded / step - 1];
-        if (!pool) [[unlikely]] {
-            make(pool, rounded);
-        }
-        return pool->allocate();
+        void* const block = pools_[index]->allocate();
+        return block != nullptr ? block : allocate_first(index);
     }
 
     void do_deallocate(void* block, std::size_t bytes, std::size_t alignment) override {
-        std::size_t const rounded = round(bytes, alignment);
-        if (rounded > bytes_most) [[unlikely]] {
+        std::size_t const index = index_of(bytes, alignment);
+        if (index >= pools_.size()) [[unlikely]] {
             return deallocate_large(block, alignment);
         }
-        std::optional<detail::block_store>& pool = pools_[rounded / step - 1];
-        detail::block_verdict const verdict =
-            pool ? pool->judge(block) : detail::block_verdict::foreign;
-        if (verdict != detail::block_verdict::fine) [[unlikely]] {
-            return report(block, verdict);
+        detail::block_store& pool = *pools_[index];
+        if (!pool.accepts(block)) [[unlikely]] {
+            return deallocate_slow(pool, block);
         }
-        pool->release(block);
+        pool.release(block);
     }
 
     [[nodiscard]] bool do_is_equal(memory_resource const& other) const noexcept override {
         return this == &other;
     }
 
-    /// Above bytes_most: not a pool's.
-    static constexpr std::size_t round(std::size_t bytes, std::size_t alignment) noexcept {
-        if (bytes > bytes_most || alignment > bytes_most || !std::has_single_bit(alignment)) {
-            return bytes_most + 1;
+    /// Of a pool; beyond all of them: the request is none's.
+    static std::size_t index_of(std::size_t bytes, std::size_t alignment) noexcept {
+        if (alignment - 1 >= step || (alignment & (alignment - 1)) != 0 || bytes == 0)
+            [[unlikely]] {
+            return index_of_aligned(bytes, alignment);
         }
-        std::size_t const to = alignment < step ? step : alignment;
-        return bytes == 0 ? to : (bytes + to - 1) & ~(to - 1);
+        return (bytes - 1) / step;
     }
 
-    [[gnu::noinline]] void make(std::optional<detail::block_store>& pool, std::size_t bytes) const {
+    [[gnu::noinline]] static std::size_t index_of_aligned(std::size_t bytes,
+                                                          std::size_t alignment) noexcept {
+        if (bytes > bytes_most || alignment > bytes_most || !std::has_single_bit(alignment)) {
+            return pool_count;
+        }
+        std::size_t const to = std::max(alignment, step);
+        return (std::max<std::size_t>(bytes, 1) + to - 1) / to * to / step - 1;
+    }
+
+    [[gnu::noinline]] void* allocate_first(std::size_t index) {
+        std::size_t const bytes = (index + 1) * step;
         std::size_t const alignment = bytes & (~bytes + 1);  // whatever a block of it may ask for
-        pool.emplace(detail::block_shape{bytes, alignment}, detail::block_store::unbounded,
-                     upstream_);
+        void* const memory = upstream_->allocate(sizeof(detail::block_store), store_alignment);
+        try {
+            pools_[index] = ::new (memory)
+                detail::block_store{{bytes, alignment}, detail::block_store::unbounded, upstream_};
+        } catch (...) {
+            upstream_->deallocate(memory, sizeof(detail::block_store), store_alignment);
+            throw;
+        }
+        pools_[index]->tell(owner_.get());
+        return pools_[index]->allocate();
+    }
+
+    [[gnu::noinline]] void deallocate_slow(detail::block_store& pool, void* block) const noexcept {
+        detail::block_verdict const verdict = pool.judge(block);
+        if (verdict != detail::block_verdict::fine) {
+            return report(block, verdict);
+        }
+        pool.release_judged(block);
     }
 
     static std::size_t offset_for(std::size_t alignment) noexcept {
@@ -134,6 +167,7 @@ private:
             large_->previous = made;
         }
         large_ = made;
+        tell_of_large(static_cast<std::int64_t>(made->bytes));
         return static_cast<std::byte*>(memory) + offset;
     }
 
@@ -151,19 +185,25 @@ private:
         if (gone.next != nullptr) {
             gone.next->previous = gone.previous;
         }
+        tell_of_large(-static_cast<std::int64_t>(gone.bytes));
         upstream_->deallocate(&gone, gone.bytes, gone.alignment);
     }
 
-    [[gnu::cold, gnu::noinline]] static void report(void const* block,
-                                                    detail::block_verdict verdict) noexcept {
+    void tell_of_large(std::int64_t bytes) noexcept { tarn_owner_add(owner_.get(), bytes, bytes); }
+
+    [[gnu::cold, gnu::noinline]] void report(void const* block,
+                                             detail::block_verdict verdict) const noexcept {
         if (block != nullptr) {
-            detail::report({"pool_resource", "", "deallocate", block, detail::reason(verdict)});
+            detail::report(
+                {owner_.kind(), owner_.name(), "deallocate", block, detail::reason(verdict)});
         }
     }
 
+    detail::listed_owner owner_;
     std::pmr::memory_resource* upstream_;
     large_block* large_ = nullptr;
-    std::array<std::optional<detail::block_store>, bytes_most / step> pools_;
+    detail::block_store none_;                            // without a block
+    std::array<detail::block_store*, pool_count> pools_;  // those not used yet: none_
 };
 
 }  // namespace tarn

@@ -29,6 +29,8 @@ public:
                            result.threads_.data(), result.threads_.size());
         result.classes_.resize(result.totals_.class_count);
         result.threads_.resize(result.totals_.thread_count);
+        result.owners_.resize(owners_most);
+        result.owners_.resize(tarn_owners_get(result.owners_.data(), owners_most));
         return result;
     }
 
@@ -45,6 +47,10 @@ public:
         return threads_;
     }
 
+    /// A row for each kind and name of pools, regions and heaps; beyond 64, the last one is for all
+    /// others.
+    [[nodiscard]] std::vector<tarn_owner_stats> const& by_owner() const noexcept { return owners_; }
+
     /// `as`: one of tarn_stats_as.
     [[nodiscard]] std::string text(tarn_stats_as as) const {
         tarn_stats all = totals_;
@@ -54,6 +60,9 @@ public:
         all.class_count = classes.size();
         all.by_thread = threads.data();
         all.thread_count = threads.size();
+        std::vector<tarn_owner_stats> owners = owners_;
+        all.by_owner = owners.data();
+        all.owner_count = owners.size();
         std::string result(tarn_stats_format(&all, as, nullptr, 0), '\0');
         tarn_stats_format(&all, as, result.data(), result.size() + 1);
         return result;
@@ -63,10 +72,12 @@ private:
     statistics() { totals_ = {}; }
 
     static constexpr std::size_t spare_threads = 64;
+    static constexpr std::size_t owners_most = 64;
 
     tarn_stats totals_;
     std::vector<tarn_class_stats> classes_;
     std::vector<tarn_thread_stats> threads_;
+    std::vector<tarn_owner_stats> owners_;
 };
 
 }  // namespace tarn

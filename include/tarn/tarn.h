@@ -71,6 +71,26 @@ TARN_API int tarn_posix_memalign(void** out, size_t alignment, size_t bytes) TAR
 /** Bytes that may be used in `block`: at least what was asked for. 0 for null. */
 TARN_API size_t tarn_malloc_usable_size(void const* block) TARN_NOEXCEPT;
 
+/** What tarn_block_at() says of a block. */
+typedef struct tarn_block {
+    size_t bytes; /**< as tarn_malloc_usable_size(); 0: no block of Tarn's begins there */
+    void* page;   /**< for tarn_free_in(), as long as the block lives */
+} tarn_block;
+
+/** The block that begins at `address`, which may be any; no report where none does. One that was
+ *  freed counts, too. Its bytes are at most 15, an eighth and, with an alignment above 16, that
+ *  alignment more than what was asked for; from 128 KiB on at most 64 KiB more than that.
+ *  Cost: some 13 instructions. */
+TARN_API tarn_block tarn_block_at(void const* address) TARN_NOEXCEPT;
+
+/** Gives back `block`, not null, for which tarn_block_at() has named this page. Cost: that of
+ *  tarn_free() without a second search. */
+TARN_API void tarn_free_in(void* block, void* page) TARN_NOEXCEPT;
+
+/** Bytes of the block that holds `address`, at its start or inside; where it begins is put into
+ *  `*start`. 0 and null: none does. */
+TARN_API size_t tarn_find_block(void const* address, void** start) TARN_NOEXCEPT;
+
 /** One size class, in tarn_stats. */
 typedef struct tarn_class_stats {
     uint64_t block_bytes; /**< of each block; 0: blocks above 128 KiB, of any size */
@@ -96,6 +116,16 @@ typedef struct tarn_thread_stats {
     uint64_t free_bytes; /**< free blocks in those pages and in its lists: what it holds */
 } tarn_thread_stats;
 
+/** Pools, regions and heaps of one kind and name, in tarn_stats. */
+typedef struct tarn_owner_stats {
+    char kind[24];       /**< "block_pool"; "others": what found no room */
+    char name[40];       /**< cut where it is longer; empty: none was given */
+    uint64_t owners;     /**< number of them */
+    uint64_t held_bytes; /**< that they took, from wherever they take memory */
+    uint64_t live_bytes; /**< of those: handed out, or free and held ready; as of when the owner
+                              last took or returned memory, or looked at what it holds ready */
+} tarn_owner_stats;
+
 /** Changes when a field changes its meaning; new fields only make tarn_stats larger. */
 #define TARN_STATS_VERSION 1
 
@@ -103,7 +133,8 @@ typedef struct tarn_thread_stats {
  *  fills no more than that. All fields in bytes unless named otherwise. While nobody allocates or
  *  frees:
  *      mapped_bytes + purged_inside_bytes == metadata_bytes + live_bytes + page_tail_bytes +
- *          fresh_bytes + held_by_threads_bytes + free_in_bins_bytes + free_runs_bytes */
+ *          fresh_bytes + held_by_threads_bytes + free_in_bins_bytes + free_in_heaps_bytes +
+ *          free_runs_bytes */
 typedef struct tarn_stats {
     size_t size;      /**< in: sizeof(tarn_stats) of the caller */
     uint64_t version; /**< TARN_STATS_VERSION of the library */
@@ -133,6 +164,7 @@ typedef struct tarn_stats {
     uint64_t held_by_threads_bytes; /**< free blocks in pages that threads own */
     uint64_t cached_page_bytes;     /**< of those, in pages without any block that is in use */
     uint64_t free_in_bins_bytes;    /**< free blocks in pages that any thread may take */
+    uint64_t free_in_heaps_bytes;   /**< free blocks in pages of heaps (tarn_heap_create) */
     uint64_t free_runs_bytes;       /**< free runs of slices that still hold memory */
     uint64_t free_runs;             /**< number of those */
     uint64_t purged_inside_bytes;   /**< of the four above: given back to the system */
@@ -157,7 +189,9 @@ typedef struct tarn_stats {
     tarn_class_stats* by_class; /**< by rising block size, but blocks above 128 KiB come first */
     uint64_t class_count;       /**< elements filled */
     tarn_thread_stats* by_thread;
-    uint64_t thread_count; /**< elements filled */
+    uint64_t thread_count;      /**< elements filled */
+    tarn_owner_stats* by_owner; /**< null, or what tarn_owners_get() filled: set by the caller */
+    uint64_t owner_count;       /**< elements there */
 } tarn_stats;
 
 /** Fills `*out`, without arrays. Returns 0, or EINVAL when out is null or out->size is unknown.
@@ -174,6 +208,34 @@ TARN_API int tarn_stats_get(tarn_stats* out) TARN_NOEXCEPT;
  *  may be null. Room for threads: as many as there ever were at once, and two. */
 TARN_API int tarn_stats_get_all(tarn_stats* out, tarn_class_stats* classes, size_t class_room,
                                 tarn_thread_stats* threads, size_t thread_room) TARN_NOEXCEPT;
+
+/** Fills a row for each kind and name of owners, at most `room`, those that hold most first; what
+ *  finds no room is added to the last row. Returns the number of rows filled. Allocates nothing.
+ *  Cost: a comparison for each owner and row, during which owners begin and end a little later. */
+TARN_API size_t tarn_owners_get(tarn_owner_stats* rows, size_t room) TARN_NOEXCEPT;
+
+/** For libraries on top of this one: what holds memory and hands parts of it out. Lies in memory of
+ *  the owner's and does not move. All fields are the library's. */
+typedef struct tarn_owner {
+    char const* kind;
+    char const* name;
+    uint64_t held_bytes;
+    uint64_t live_bytes;
+    struct tarn_owner* next;
+    struct tarn_owner* previous;
+} tarn_owner;
+
+/** From here on statistics list the owner, with nothing held. `kind` and `name`, which may be null,
+ *  must outlive it. Takes a lock for a few instructions. */
+TARN_API void tarn_owner_enter(tarn_owner* owner, char const* kind, char const* name) TARN_NOEXCEPT;
+
+/** Ends that. */
+TARN_API void tarn_owner_leave(tarn_owner* owner) TARN_NOEXCEPT;
+
+/** Adds to what the owner holds, and to what of it is live. By one thread at a time; a load and a
+ *  store each. */
+TARN_API void tarn_owner_add(tarn_owner* owner, int64_t held_bytes,
+                             int64_t live_bytes) TARN_NOEXCEPT;
 
 /** How tarn_stats_format() writes. */
 enum tarn_stats_as {
@@ -271,6 +333,102 @@ TARN_API size_t tarn_purge(int scope) TARN_NOEXCEPT;
  *  Cost: a look at the clock when nothing is due. */
 TARN_API size_t tarn_scavenge(void) TARN_NOEXCEPT;
 
+/* --- Heaps -------------------------------------------------------------------------------------
+ * A heap has blocks, a limit and figures of its own, and can be destroyed with all its blocks at
+ * once. Any thread may allocate and free in it. Its blocks are given back by tarn_heap_free(),
+ * tarn_free() or, under libtarn.so, free(); tarn_realloc() keeps a block in its heap;
+ * tarn_malloc_usable_size() knows them.
+ * Destruction frees all blocks: a free in another thread that has looked at its block by then does
+ * nothing. A later one is reported as misuse, as long as nothing else lies there; so let frees come
+ * to their end before.
+ * Cost: a lock that few threads share, per allocation and free. */
+
+/** A heap; `id` 0 is none. No two heaps of a process ever have the same. */
+typedef struct tarn_heap {
+    uint64_t id;
+} tarn_heap;
+
+#define TARN_HEAP_NAME_MAX 31 /**< bytes of a name; what is longer is cut */
+
+/** Set `size` to sizeof(tarn_heap_options) and all else to 0, or to what is wanted. */
+typedef struct tarn_heap_options {
+    size_t size;
+    char const* name;     /**< null: none */
+    uint64_t limit_bytes; /**< of its pages; beyond, allocations fail. 0: none */
+    int has_numa_node;    /**< not 0: its memory is wanted from the node below */
+    int numa_node;        /**< a wish: what the system cannot give is ignored */
+} tarn_heap_options;
+
+/** `options` null: all as 0. id 0 and errno: EINVAL: unknown size, a NUMA node below 0; ENOMEM.
+ *  Cost: some 5 KiB of metadata for each heap, as much again for each CPU on which threads meet. */
+TARN_API tarn_heap tarn_heap_create(tarn_heap_options const* options) TARN_NOEXCEPT;
+
+/** Frees all blocks. Returns 0; EINVAL: there is no such heap. Cost: O(pages). */
+TARN_API int tarn_heap_destroy(tarn_heap heap) TARN_NOEXCEPT;
+
+/** As tarn_malloc(). ENOMEM also where the heap's limit is met. No such heap: a report, null and
+ *  EINVAL. */
+TARN_API TARN_ALLOCATES void* tarn_heap_malloc(tarn_heap heap, size_t bytes) TARN_NOEXCEPT;
+
+/** As tarn_calloc(). */
+TARN_API TARN_ALLOCATES void* tarn_heap_calloc(tarn_heap heap, size_t count,
+                                               size_t bytes) TARN_NOEXCEPT;
+
+/** As tarn_aligned_alloc(). */
+TARN_API TARN_ALLOCATES void* tarn_heap_aligned_alloc(tarn_heap heap, size_t alignment,
+                                                      size_t bytes) TARN_NOEXCEPT;
+
+/** As tarn_free(), and reports what is not a block of this heap. */
+TARN_API void tarn_heap_free(tarn_heap heap, void* block) TARN_NOEXCEPT;
+
+/** Makes `block`, of any heap or none, at least `bytes` long without moving it. Returns 1; 0: that
+ *  is not possible, and nothing has changed. A few KiB more fit often, for blocks above 128 KiB
+ *  also what is free behind them. */
+TARN_API int tarn_expand(void* block, size_t bytes) TARN_NOEXCEPT;
+
+/** The heap that holds an address, inside a block too; id 0: none. */
+TARN_API tarn_heap tarn_heap_of(void const* address) TARN_NOEXCEPT;
+
+/** 0: none; below what is held: nothing new until enough was freed. Returns 0 or EINVAL: there is
+ *  no such heap. */
+TARN_API int tarn_heap_set_limit(tarn_heap heap, uint64_t bytes) TARN_NOEXCEPT;
+
+typedef struct tarn_heap_stats {
+    size_t size; /**< in: sizeof(tarn_heap_stats) of the caller */
+    tarn_heap heap;
+    char name[TARN_HEAP_NAME_MAX + 1];
+    uint64_t live_blocks;     /**< number */
+    uint64_t live_bytes;      /**< of those, by block size */
+    uint64_t allocations;     /**< number, so far */
+    uint64_t held_bytes;      /**< of its pages, blocks above 128 KiB among them: what limit_bytes
+                                   means */
+    uint64_t held_peak_bytes; /**< so far */
+    uint64_t limit_bytes;     /**< 0: none */
+    uint64_t limit_refusals;  /**< allocations that the limit stopped, so far */
+    uint64_t metadata_bytes;  /**< of Tarn's records for it, beside held_bytes */
+    uint64_t pages;           /**< number */
+    uint64_t lanes;           /**< that threads can use at once without waiting */
+    int64_t numa_node;        /**< -1: any */
+} tarn_heap_stats;
+
+/** Returns 0, or EINVAL: no such heap, null, unknown size. Exact while nobody uses the heap. */
+TARN_API int tarn_heap_stats_get(tarn_heap heap, tarn_heap_stats* out) TARN_NOEXCEPT;
+
+/** The same of all heaps, as many as there is room for. Returns their number. `rows` null: just
+ *  that. The first row's size counts for all. */
+TARN_API size_t tarn_heaps_get_all(tarn_heap_stats* rows, size_t room) TARN_NOEXCEPT;
+
+/** Not 0 ends the walk. */
+typedef int (*tarn_block_visitor)(void* block, size_t bytes, void* context);
+
+/** Calls visit() for each live block of the heap, in no order and holding no lock: it may free the
+ *  block, and allocate. What other threads free meanwhile may be visited, what they allocate may be
+ *  missed. Returns 0 or EINVAL: there is no such heap. Cost: a look at all pages of the process. */
+TARN_API int tarn_heap_walk(tarn_heap heap, tarn_block_visitor visit, void* context) TARN_NOEXCEPT;
+
+/** Gives the heap's free pages, and free OS pages inside others, back. Returns the bytes. */
+TARN_API size_t tarn_heap_trim(tarn_heap heap) TARN_NOEXCEPT;
+
 /** Writes the statistics report as text to a file descriptor. Allocates nothing. */
 TARN_API void tarn_stats_print(int fd) TARN_NOEXCEPT;
 
@@ -278,6 +436,64 @@ TARN_API void tarn_stats_print(int fd) TARN_NOEXCEPT;
  * without its end, and does as option on_misuse says: by default that ends the process.
  * Thread-safe. Allocates nothing. */
 TARN_API void tarn_report_misuse(char const* text) TARN_NOEXCEPT;
+
+/** Writes `text` as a line on the report channel, and goes on. Thread-safe. Allocates nothing. */
+TARN_API void tarn_report_line(char const* text) TARN_NOEXCEPT;
+
+/** What a thread asks for, as a watch sees it. */
+enum tarn_operation_kind {
+    TARN_ALLOCATE = 0,
+    TARN_RESIZE = 1, /**< realloc of a block to a size above 0 */
+    TARN_FREE = 2
+};
+
+typedef struct tarn_operation {
+    int kind;           /**< one of tarn_operation_kind */
+    char const* name;   /**< "malloc" (also new), "calloc", "memalign", "realloc" or "free" */
+    void* block;        /**< to be resized or freed; null: to be allocated */
+    size_t bytes;       /**< asked for */
+    size_t alignment;   /**< of memalign and its kin, above 16; else 0 */
+    void const* caller; /**< an address in the function that asks, as far as that is known */
+} tarn_operation;
+
+/** Called before the operation is done. Not 0: it fails, with ENOMEM (TARN_FREE never does). What
+ *  it allocates itself no watch of the thread sees. May not throw, nor begin or end watches. */
+typedef int (*tarn_watch_decide)(tarn_operation const* asked, void* context);
+
+enum tarn_watch_flag {
+    TARN_WATCH_ALONE = 1 /**< watches begun before see nothing and decide nothing meanwhile */
+};
+
+/** Sees what one thread allocates and frees: by any tarn_ function, and by malloc, operator new and
+ *  their kin where Tarn serves them. Pools show what they take from the core. Set `size`, and what
+ *  of the next three is wanted; all else to zero. */
+typedef struct tarn_watch {
+    size_t size;              /**< sizeof(tarn_watch) */
+    unsigned flags;           /**< of tarn_watch_flag, added up */
+    unsigned state;           /**< the library's */
+    tarn_watch_decide decide; /**< null: to count is enough */
+    void* context;
+    /** Counted while the watch is on; its thread may read them and set them to zero at any time. */
+    uint64_t allocations;     /**< blocks handed out */
+    uint64_t reallocations;   /**< blocks resized, moved or not */
+    uint64_t frees;           /**< blocks given back; not null, nor what is no block */
+    uint64_t failures;        /**< allocations and resizes that gave null, whoever refused them */
+    uint64_t requested_bytes; /**< asked for by the first two */
+    uint64_t allocated_bytes; /**< in the blocks these gave: tarn_malloc_usable_size() */
+    uint64_t freed_bytes;     /**< in the blocks that were given back or resized */
+    int64_t peak_live_bytes;  /**< the most that allocated_bytes was above freed_bytes */
+    void* reserved[4];        /**< the library's */
+} tarn_watch;
+
+/** From here on `watch`, which must stay where it is, sees what the calling thread allocates and
+ *  frees. Watches nest: the latest is asked first, and all that are on count what is done. Returns
+ *  0, or EINVAL: null, unknown size or flags, on already. Allocates nothing.
+ *  Cost: no instruction for other threads; each operation of this one takes the slow path. */
+TARN_API int tarn_watch_begin(tarn_watch* watch) TARN_NOEXCEPT;
+
+/** Ends that, in any order with other watches; the counts stay. The end of the thread ends it, too.
+ *  Returns 0, or EINVAL: the calling thread has not begun it. */
+TARN_API int tarn_watch_end(tarn_watch* watch) TARN_NOEXCEPT;
 
 /** Not 0: pools are to take each block from their upstream (option pools=plain). */
 TARN_API int tarn_pools_are_plain(void) TARN_NOEXCEPT;

@@ -23,12 +23,17 @@ namespace tarn::impl::base {
 
 /// Every lock of the core, in the order in which they may be taken.
 enum class lock_rank : std::uint8_t {
+    owners = 5,         // the list of pools, regions and heaps
     late_heap = 10,     // the heap of threads that are past their exit hook
     scavenging = 15,    // a pass that gives memory back, system calls included
+    heap_making = 16,   // heaps of the program come, grow lanes and go
+    heap_lane = 17,     // what one thread at a time uses of such a heap
     adoption = 20,      // the sweep of vanished threads' pages
     space = 30,         // runs of slices
     heap_records = 40,  // new records of thread heaps
-    page_records = 50   // new page descriptors
+    page_records = 50,  // new page descriptors
+    lane_records = 51,  // new lanes
+    user_heap_records = 52
 };
 
 // clang-format off
@@ -68,12 +73,33 @@ public:
             return;
         }
         note_taken();
-        std::uint32_t expected = state_free;
-        // acquire: pairs with the release in unlock().
-        if (!word_.compare_exchange_strong(expected, state_held, std::memory_order_acquire,
-                                           std::memory_order_relaxed)) [[unlikely]] {
+        lock_unranked();
+    }
+
+    /// The same for one of several locks of a rank that only this thread wants to hold together.
+    void lock_unranked() noexcept TARN_ACQUIRE() {
+        if (!try_take()) [[unlikely]] {
             lock_slow();
         }
+    }
+
+    void unlock_unranked() noexcept TARN_RELEASE() {
+        // release: pairs with the acquire in lock() and lock_slow().
+        if (word_.exchange(state_free, std::memory_order_release) == state_waited) [[unlikely]] {
+            Futex::wake_one(word_);
+        }
+    }
+
+    /// Does not wait. True: the caller holds the lock.
+    [[nodiscard]] bool try_lock() noexcept TARN_TRY_ACQUIRE(true) {
+        if (is_held_for_fork()) [[unlikely]] {
+            return true;
+        }
+        if (!try_take()) {
+            return false;
+        }
+        note_taken();
+        return true;
     }
 
     void unlock() noexcept TARN_RELEASE() {
@@ -81,10 +107,7 @@ public:
             return;
         }
         note_given();
-        // release: pairs with the acquire in lock() and lock_slow().
-        if (word_.exchange(state_free, std::memory_order_release) == state_waited) [[unlikely]] {
-            Futex::wake_one(word_);
-        }
+        unlock_unranked();
     }
 
 private:
@@ -97,6 +120,13 @@ private:
         // relaxed: equal only to what this thread itself has stored.
         int const* const holder = lock_holder.load(std::memory_order_relaxed);
         return holder != nullptr && holder == &errno;
+    }
+
+    bool try_take() noexcept {
+        std::uint32_t expected = state_free;
+        // acquire: pairs with the release in unlock().
+        return word_.compare_exchange_strong(expected, state_held, std::memory_order_acquire,
+                                             std::memory_order_relaxed);
     }
 
     TARN_COLD void lock_slow() noexcept {

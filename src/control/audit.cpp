@@ -118,7 +118,7 @@ void inspection::walk_page(heap::page const& each) noexcept {
         return;
     }
     bool const is_huge = kind == heap::page_kind::huge;
-    bool const is_small = kind == heap::page_kind::small;
+    bool const is_small = kind == heap::page_kind::small || kind == heap::page_kind::user;
     std::uint64_t const bytes = each.block_bytes.get();
     class_statistics& of_class =
         walked_.classes[is_small                           ? each.size_class
@@ -175,7 +175,8 @@ void inspection::walk_small(heap::page const& each, class_statistics& of_class) 
         static_cast<std::uint64_t>(std::popcount(each.purged.get())) * os::page_bytes();
     heap::thread_heap const* const owner = each.owner.get();
     if (owner == nullptr) {
-        walked_.free_in_bins_bytes += in_page * bytes;
+        bool const is_in_heap = each.serves_user_heaps.load(std::memory_order_relaxed);
+        (is_in_heap ? walked_.free_in_heaps_bytes : walked_.free_in_bins_bytes) += in_page * bytes;
         return;
     }
     if (owner->phase.load(std::memory_order_relaxed) == heap::heap_phase::unused) {
@@ -223,6 +224,7 @@ constexpr std::array walked_fields{
     walked_field{"held_by_threads_bytes", &tarn_stats::held_by_threads_bytes},
     walked_field{"cached_page_bytes", &tarn_stats::cached_page_bytes},
     walked_field{"free_in_bins_bytes", &tarn_stats::free_in_bins_bytes},
+    walked_field{"free_in_heaps_bytes", &tarn_stats::free_in_heaps_bytes},
     walked_field{"purged_inside_bytes", &tarn_stats::purged_inside_bytes},
     walked_field{"huge_bytes", &tarn_stats::huge_bytes},
     walked_field{"huge_blocks", &tarn_stats::huge_blocks},

@@ -1,7 +1,9 @@
 #include "control/report.hpp"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <iterator>
 
 #include "platform/os.hpp"
 #include "control/options.hpp"
@@ -9,6 +11,12 @@
 namespace tarn::impl::control {
 
 using platform::os;
+
+namespace {
+
+constexpr std::size_t line_bytes = 320;
+
+}  // namespace
 
 bool write_file(std::string_view path, std::string_view text) noexcept {
     base::text_buffer<path_text::bytes_max + 32> name;
@@ -41,6 +49,14 @@ void write_report(std::string_view text) noexcept {
     os::write_all(static_cast<int>(in_effect.report_fd), text.data(), text.size());
 }
 
+void report_line(std::string_view text) noexcept {
+    constexpr std::size_t text_bytes_max = line_bytes - std::size("tarn: ");
+    base::text_buffer<line_bytes> line;
+    line << "tarn: " << std::string_view{text.data(), std::min(text.size(), text_bytes_max)}
+         << '\n';
+    write_report(line.view());
+}
+
 void describe_misuse(heap::misuse const& event, base::text_sink& to) noexcept {
     to << "tarn: ";
     switch (event.kind) {
@@ -67,6 +83,14 @@ void describe_misuse(heap::misuse const& event, base::text_sink& to) noexcept {
             to << event.operation
                << " entered inside an allocation, from a signal handler or a wrapped system call";
             break;
+        case heap::misuse_kind::other_heap:
+            to << event.operation << " of " << event.ptr << ", a " << event.block_bytes
+               << "-byte block of another heap";
+            break;
+        case heap::misuse_kind::no_heap:
+            to << event.operation
+               << " in a heap that does not exist: " << std::uint64_t{event.count};
+            break;
         case heap::misuse_kind::told:
             to << event.operation;
             break;
@@ -80,7 +104,7 @@ void describe_misuse(heap::misuse const& event, base::text_sink& to) noexcept {
 heap::misuse_verdict handle_misuse(heap::misuse const& event) noexcept {
     misuse_action const action = current_options().on_misuse;
     if (action != misuse_action::ignore || event.kind == heap::misuse_kind::reentry) {
-        base::text_buffer<320> line;
+        base::text_buffer<line_bytes> line;
         describe_misuse(event, line);
         write_report(line.view());
     }

@@ -15,6 +15,9 @@ namespace tarn::impl::control {
 /// Writes to report_file, else to report_fd.
 void write_report(std::string_view text) noexcept;
 
+/// Writes a line of its own on the report channel.
+void report_line(std::string_view text) noexcept;
+
 /// Writes a file given by option, `%p` replaced by the process id. False: it can't be opened.
 bool write_file(std::string_view path, std::string_view text) noexcept;
 

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "platform/os.hpp"
+#include "heap/diversion.hpp"
 #include "heap/list_reader.hpp"
 #include "heap/process.hpp"
 #include "control/limits.hpp"
@@ -77,6 +78,7 @@ public:
 private:
     void add_page(heap::page const& each) noexcept;
     void add_heap(heap::thread_heap const& each) noexcept;
+    void add_lanes() noexcept;
     void add_space() noexcept;
     void finish() noexcept;
     [[nodiscard]] bool measure_lists(heap::thread_heap const& of, heap::list_lengths& to) noexcept;
@@ -97,6 +99,7 @@ void collection::collect() noexcept {
     process.descriptors.for_each([this](heap::page const& each) { add_page(each); });
     process.heaps.for_each([this](heap::thread_heap const& each) { add_heap(each); });
     add_heap(heap::late_heap);
+    add_lanes();
     finish();
 }
 
@@ -110,7 +113,7 @@ void collection::add_page(heap::page const& each) noexcept {
         return;  // about to serve for the first time
     }
     ++result_.pages;
-    bool const is_small = kind == heap::page_kind::small;
+    bool const is_small = kind == heap::page_kind::small || kind == heap::page_kind::user;
     bool const is_sample = kind == heap::page_kind::sampled;
     std::int64_t const posted =
         is_small ? static_cast<std::int64_t>(each.remote.load().count()) : 0;
@@ -184,7 +187,8 @@ void collection::add_small(heap::page const& each, class_statistics& of_class, s
         static_cast<std::uint64_t>(std::popcount(each.purged.get())) * os::page_bytes();
     heap::thread_heap const* const owner = each.owner.get();
     if (owner == nullptr) {
-        result_.free_in_bins_bytes += free_bytes;
+        bool const is_in_heap = each.serves_user_heaps.load(std::memory_order_relaxed);
+        (is_in_heap ? result_.free_in_heaps_bytes : result_.free_in_bins_bytes) += free_bytes;
         return;
     }
     result_.held_by_threads_bytes += free_bytes;
@@ -236,9 +240,18 @@ void collection::add_heap(heap::thread_heap const& each) noexcept {
     }
 }
 
+/// What was allocated in heaps of the program; their blocks were counted with their pages.
+void collection::add_lanes() noexcept {
+    process.lanes.for_each([this](heap::heap_lane const& each) {
+        for (unsigned size_class = 0; size_class < sizing::class_count; ++size_class) {
+            classes_[size_class].allocations += each.classes[size_class].allocations.get();
+        }
+    });
+}
+
 bool collection::measure_lists(heap::thread_heap const& of, heap::list_lengths& to) noexcept {
     if (others_ == other_threads::may_run) {
-        if (&of != heap::this_thread) {
+        if (&of != heap::own_heap()) {
             return reader_.measure(of, to);
         }
         reader_.measure_own(to);
@@ -254,11 +267,13 @@ void collection::add_space() noexcept {
     space::space_counts const space = process.space.counts();
     result_.metadata_bytes = process.descriptors.committed_bytes() +
                              process.heaps.committed_bytes() + heap::pages.committed_bytes() +
-                             space.metadata_bytes;
+                             process.lanes.committed_bytes() +
+                             process.user_heaps.committed_bytes() + space.metadata_bytes;
     result_.mapped_bytes = process.space.budget().charged() + result_.metadata_bytes;
     result_.reserved_bytes = space.reserved_bytes +
                              process.huge_reserved_bytes.load(std::memory_order_relaxed) +
                              process.descriptors.reserved_bytes() + process.heaps.reserved_bytes() +
+                             process.lanes.reserved_bytes() + process.user_heaps.reserved_bytes() +
                              heap::pages.reserved_bytes();
     tarn_limits const limits = current_limits();
     result_.soft_limit_bytes = limits.soft_bytes;

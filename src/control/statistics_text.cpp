@@ -6,6 +6,9 @@
 #include <span>
 #include <string_view>
 
+#include "control/owners.hpp"
+#include "control/statistics.hpp"
+
 namespace tarn::impl::control {
 
 namespace {
@@ -56,6 +59,8 @@ constexpr std::array fields{
           "Of those, in pages without any block in use."},
     field{"free_in_bins_bytes", metric::gauge, &tarn_stats::free_in_bins_bytes,
           "Free blocks in pages that any thread may take."},
+    field{"free_in_heaps_bytes", metric::gauge, &tarn_stats::free_in_heaps_bytes,
+          "Free blocks in pages of heaps that the program made."},
     field{"free_runs_bytes", metric::gauge, &tarn_stats::free_runs_bytes,
           "Free runs that still hold memory."},
     field{"free_runs", metric::gauge, &tarn_stats::free_runs, "Number of free runs."},
@@ -130,6 +135,14 @@ std::span<tarn_thread_stats const> threads_of(tarn_stats const& of) noexcept {
     return {of.by_thread, of.by_thread == nullptr ? 0 : of.thread_count};
 }
 
+std::span<tarn_owner_stats const> owners_of(tarn_stats const& of) noexcept {
+    if (of.size != 0 && of.size < sizeof(tarn_stats)) {
+        return {};  // of a program that knows nothing of them
+    }
+    return {of.by_owner, of.by_owner == nullptr ? 0 : of.owner_count};
+}
+
+constexpr std::size_t owners_shown = 16;
 constexpr std::size_t busiest_shown = 12;
 
 /// Up to so many classes by number of allocations, the busiest first; unused ones left out.
@@ -154,6 +167,19 @@ std::size_t busiest(std::span<tarn_class_stats const> classes,
     return count;
 }
 
+void describe_owners(std::span<tarn_owner_stats const> owners, base::text_sink& to) noexcept {
+    if (owners.empty()) {
+        return;
+    }
+    to << "owners                              number        held        live\n";
+    for (tarn_owner_stats const& each : owners.first(std::min(owners.size(), owners_shown))) {
+        base::text_buffer<sizeof each.kind + sizeof each.name + 3> title;
+        title << "  " << each.kind << (each.name[0] == '\0' ? "" : " ") << each.name;
+        to.padded(title.view(), 32).padded(each.owners, 10).bytes(each.held_bytes, 12);
+        to.bytes(each.live_bytes, 12) << '\n';
+    }
+}
+
 void describe_as_report(tarn_stats const& of, base::text_sink& to) noexcept {
     constexpr std::size_t width = 12;
     to << "tarn " << tarn_version() << " memory report, process " << of.process_id << '\n';
@@ -172,6 +198,7 @@ void describe_as_report(tarn_stats const& of, base::text_sink& to) noexcept {
     line("mapped", of.mapped_bytes);
     line("free, held by threads", of.held_by_threads_bytes);
     line("free, in shared pages", of.free_in_bins_bytes);
+    line("free, in heaps of the program", of.free_in_heaps_bytes);
     line("free, in runs", of.free_runs_bytes);
     line("in pages, not used yet", of.fresh_bytes);
     line("ends of pages", of.page_tail_bytes);
@@ -197,6 +224,25 @@ void describe_as_report(tarn_stats const& of, base::text_sink& to) noexcept {
         to.padded(each.allocations, 15).padded(each.live_blocks, 14).bytes(each.live_bytes, 12)
             << '\n';
     }
+    describe_owners(owners_of(of), to);
+}
+
+/// A string of JSON: RFC 8259, section 7.
+void quote(char const* text, base::text_sink& to) noexcept {
+    constexpr std::string_view digits = "0123456789abcdef";
+    to << '"';
+    for (; *text != '\0'; ++text) {
+        auto const code = static_cast<unsigned char>(*text);
+        if (code < 0x20) {
+            to << "\\u00" << digits[code >> 4] << digits[code & 15];
+            continue;
+        }
+        if (*text == '"' || *text == '\\') {
+            to << '\\';
+        }
+        to << *text;
+    }
+    to << '"';
 }
 
 void describe_as_keys(tarn_stats const& of, base::text_sink& to) noexcept {
@@ -246,6 +292,19 @@ void describe_as_json(tarn_stats const& of, base::text_sink& to) noexcept {
         for (thread_field const& each : thread_fields) {
             member(each.name, row.*each.value);
         }
+        to << '}';
+        comma = ",";
+    }
+    to << "],\"by_owner\":[";
+    comma = "";
+    for (tarn_owner_stats const& row : owners_of(of)) {
+        to << comma << "{\"kind\":";
+        quote(row.kind, to);
+        to << ",\"name\":";
+        quote(row.name, to);
+        member("owners", row.owners);
+        member("held_bytes", row.held_bytes);
+        member("live_bytes", row.live_bytes);
         to << '}';
         comma = ",";
     }
@@ -303,6 +362,15 @@ void describe_statistics(tarn_stats const& of, int as, base::text_sink& to) noex
         default:
             return;
     }
+}
+
+void describe_report_now(base::text_sink& to) noexcept {
+    statistics now = collect_statistics();
+    add_process_figures(now);
+    std::array<tarn_owner_stats, owners_shown> owners;
+    now.by_owner = owners.data();
+    now.owner_count = list_owners(owners);
+    describe_statistics(now.with_classes(), TARN_STATS_REPORT, to);
 }
 
 }  // namespace tarn::impl::control

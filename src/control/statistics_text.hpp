@@ -16,7 +16,10 @@ namespace tarn::impl::control {
 /// `as`: one of tarn_stats_as; writes nothing for any other.
 void describe_statistics(tarn_stats const& of, int as, base::text_sink& to) noexcept;
 
+/// TARN_STATS_REPORT of what the process holds now, owners included.
+void describe_report_now(base::text_sink& to) noexcept;
+
 /// Enough for TARN_STATS_REPORT, TARN_STATS_LINE and TARN_STATS_KEYS.
-inline constexpr std::size_t statistics_text_bytes = 4096;
+inline constexpr std::size_t statistics_text_bytes = 6144;
 
 }  // namespace tarn::impl::control

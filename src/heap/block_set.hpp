@@ -29,10 +29,15 @@ public:
                 (words_[index / 64] & bit) != 0) {
                 return;
             }
-            words_[index / 64] |= bit;
-            ++size_;
+            add(index);
             list = list->next;
         }
+    }
+
+    /// Adds one, which is not there yet.
+    void add(std::size_t index) noexcept {
+        words_[index / 64] |= std::uint64_t{1} << (index % 64);
+        ++size_;
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }

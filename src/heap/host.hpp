@@ -26,6 +26,8 @@ enum class misuse_kind : std::uint8_t {
     double_free,
     size_overflow,  // count * bytes, or a size beyond PTRDIFF_MAX
     reentry,        // a signal handler allocates inside an allocation
+    other_heap,     // a block of another heap than the one named
+    no_heap,        // there is no heap with the id `count`
     told            // by a library on top of this one; `operation` is the whole text
 };
 
@@ -35,7 +37,7 @@ struct misuse {
     void const* ptr = nullptr;
     void const* block = nullptr;  // start of the block that holds ptr
     std::size_t block_bytes = 0;
-    std::size_t count = 0;  // size_overflow: of elements; 1 for malloc
+    std::size_t count = 0;  // size_overflow: of elements, 1 for malloc; no_heap: the id
     std::size_t element_bytes = 0;
     void const* caller = nullptr;
 };

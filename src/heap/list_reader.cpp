@@ -4,6 +4,7 @@
 
 #include "base/bits.hpp"
 #include "platform/os.hpp"
+#include "heap/diversion.hpp"
 
 namespace tarn::impl::heap {
 
@@ -37,8 +38,9 @@ bool list_reader::measure(thread_heap const& of, list_lengths& to) noexcept {
 }
 
 void list_reader::measure_own(list_lengths& to) noexcept {
+    thread_heap const& own = *own_heap();
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
-        to[size_class] = length_of(this_thread->head(size_class), size_class, access::direct);
+        to[size_class] = length_of(own.head(size_class), size_class, access::direct);
     }
 }
 

@@ -7,55 +7,15 @@
 
 #include "base/bits.hpp"
 #include "base/errno_keeper.hpp"
+#include "heap/diversion.hpp"
 #include "heap/process.hpp"
 #include "heap/run_block.hpp"
+#include "heap/slow_path.hpp"
 #include "heap/thread_heap.hpp"
 
 namespace tarn::impl::heap {
 
 namespace {
-
-enum class ends_in : std::uint8_t { allocation, other };
-
-/// Marks that the calling thread is inside its heap. A signal handler that allocates there would
-/// find lists half changed: it is named instead.
-class slow_path {
-public:
-    slow_path(thread_heap& heap, char const* operation, void const* caller,
-              ends_in ending = ends_in::other) noexcept
-        : heap_{heap}, may_allocate_{ending == ends_in::allocation && &heap != &late_heap} {
-        if (heap.in_slow_path) [[unlikely]] {
-            host_misuse({.kind = misuse_kind::reentry, .operation = operation, .caller = caller});
-        }
-        heap.in_slow_path = true;
-        if (process.orphans.load(std::memory_order_acquire)) [[unlikely]] {
-            adopt_orphans();
-        }
-    }
-
-    ~slow_path() {
-        heap_.in_slow_path = false;
-        // Not sooner: whoever wraps clock_gettime or madvise may allocate there.
-        if (std::uint64_t const now_ms = process.space.purge_if_asked(); now_ms != 0) {
-            bool const done = host_memory_freed(may_allocate_, now_ms);
-            if (may_allocate_ && process.space.budget().is_above_watched()) {
-                host_memory_grew();
-            }
-            if (!done) {
-                process.space.ask_for_purge();
-            }
-        }
-    }
-
-    slow_path(slow_path const&) = delete;
-    slow_path& operator=(slow_path const&) = delete;
-
-private:
-    thread_heap& heap_;
-    bool may_allocate_;
-};
-
-constexpr std::size_t bytes_max = PTRDIFF_MAX;
 
 // What realloc makes this large gets a run of its own, though a size class would do: it will grow
 // again, and a run grows in place.
@@ -63,89 +23,6 @@ constexpr std::size_t grown_run_bytes_min = 16 * KiB;
 
 // Up to here calloc clears a block faster than it finds out whether that is needed.
 constexpr std::size_t clear_bytes_max = 1 * KiB;
-
-// From here on calloc gives memory that was used back to the system, which hands out zeros as they
-// are touched: large tables are mostly sparse, and what nobody touches is then not resident.
-constexpr std::size_t purge_to_zero_bytes_min = 2 * MiB;
-
-bool is_possible(char const* operation, std::size_t bytes, void const* caller) noexcept {
-    if (bytes <= bytes_max) [[likely]] {
-        return true;
-    }
-    host_misuse({.kind = misuse_kind::size_overflow,
-                 .operation = operation,
-                 .count = 1,
-                 .element_bytes = bytes,
-                 .caller = caller});
-    return false;
-}
-
-/// Calls allocate(heap), once more where the program could make room below its hard limit. Leaves
-/// ENOMEM in errno for null, else what was there before.
-template <class Allocate>
-void* try_hard(thread_heap* heap, std::size_t bytes, Allocate allocate) noexcept {
-    int const kept = errno;
-    std::uint64_t const refusals = process.space.budget().refusals();
-    auto const is_worth_another = [bytes, refusals] {
-        return process.space.budget().refusals() != refusals && host_limit_met(bytes);
-    };
-    void* block = nullptr;
-    for (bool again = false;; again = true) {
-        block = with_heap(heap, allocate);
-        if (block != nullptr || again || !is_worth_another()) [[likely]] {
-            break;
-        }
-        heap = this_thread;
-    }
-    errno = block == nullptr ? ENOMEM : kept;
-    return block;
-}
-
-/// The page of a block, or null after a report: `ptr` is not the start of a block of ours.
-page* find_block(char const* operation, void const* ptr, void const* caller,
-                 misuse_verdict* verdict) noexcept {
-    page* const home = page_of(ptr);
-    misuse event{
-        .kind = misuse_kind::foreign_pointer, .operation = operation, .ptr = ptr, .caller = caller};
-    if (home != nullptr) {
-        page_kind const kind = home->kind.load(std::memory_order_relaxed);
-        bool const is_start =
-            kind == page_kind::small ? home->is_block_start(ptr) : ptr == home->start;
-        if (kind != page_kind::none && is_start) {
-            return home;
-        }
-        if (kind != page_kind::none) {
-            event.kind = misuse_kind::interior_pointer;
-            event.block = kind == page_kind::small ? home->block_of(ptr) : home->start;
-            event.block_bytes = home->block_bytes.get();
-        }
-    }
-    *verdict = host_misuse(event);
-    return nullptr;
-}
-
-void free_block(thread_heap& heap, void* ptr, char const* operation, void const* caller) noexcept {
-    misuse_verdict verdict = misuse_verdict::ignore;
-    page* const home = find_block(operation, ptr, caller, &verdict);
-    if (home == nullptr) {
-        if (verdict == misuse_verdict::forward_to_libc) {
-            host_forward_free(ptr);
-        }
-        return;
-    }
-    slow_path const inside{heap, operation, caller};
-    if (home->kind.load(std::memory_order_relaxed) == page_kind::small) {
-        heap.deallocate_found(*home, ptr, caller);
-    } else if (!deallocate_run(*home)) {
-        heap.in_slow_path = false;  // nothing is half done
-        host_misuse({.kind = misuse_kind::double_free,
-                     .operation = operation,
-                     .ptr = ptr,
-                     .block = ptr,
-                     .block_bytes = home->block_bytes.get(),
-                     .caller = caller});
-    }
-}
 
 /// A block of a size class, or a sample in its place.
 void* allocate_small(thread_heap& heap, unsigned size_class, run_request wanted) noexcept {
@@ -172,17 +49,15 @@ void* allocate_grown(thread_heap& heap, std::size_t bytes, void const* caller) n
     return allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum, .grows = true}).start;
 }
 
-/// Whether a block of `usable` bytes should stay where it is for a request of `bytes`.
-bool fits_well(std::size_t usable, std::size_t bytes) noexcept {
-    return bytes <= usable && (bytes >= usable / 2 || usable <= 2 * sizing::quantum);
-}
-
 void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
                       void const* caller) noexcept {
     misuse_verdict verdict = misuse_verdict::ignore;
     page* const home = find_block("realloc", ptr, caller, &verdict);
     if (home == nullptr) {
         return nullptr;
+    }
+    if (home->serves_user_heaps.load(std::memory_order_relaxed)) {
+        return reallocate_in(heap, *home, ptr, bytes, caller);
     }
     std::size_t const usable = home->block_bytes.get();
     page_kind const kind = home->kind.load(std::memory_order_relaxed);
@@ -216,6 +91,10 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
 /// calloc where the class has no list, or clearing may not be needed.
 TARN_COLD void* allocate_zeroed_slow(thread_heap* heap, std::size_t bytes,
                                      void const* caller) noexcept {
+    if (heap == &diverted_heap) [[unlikely]] {
+        return answer_diverted(
+            {.kind = operation_kind::allocate_zeroed, .bytes = bytes, .caller = caller});
+    }
     if (!is_possible("calloc", bytes, caller)) {
         errno = ENOMEM;
         return nullptr;
@@ -235,19 +114,81 @@ TARN_COLD void* allocate_zeroed_slow(thread_heap* heap, std::size_t bytes,
                 return own.allocate_class_zeroed(size_class, bytes);
             }
         }
-        if (got.start != nullptr && !got.zeroed &&
-            (bytes < purge_to_zero_bytes_min ||
-             !platform::os::purge(got.start, base::align_up(bytes, platform::os::page_bytes())))) {
-            std::memset(got.start, 0, bytes);
-        }
+        clear(got, bytes);
         return got.start;
     });
 }
 
 }  // namespace
 
+void clear(run_block const& block, std::size_t bytes) noexcept {
+    // From here on memory that was used is given back to the system, which hands out zeros as they
+    // are touched: large tables are mostly sparse, and what nobody touches is then not resident.
+    constexpr std::size_t purge_bytes_min = 2 * MiB;
+    if (block.start != nullptr && !block.zeroed &&
+        (bytes < purge_bytes_min ||
+         !platform::os::purge(block.start, base::align_up(bytes, platform::os::page_bytes())))) {
+        std::memset(block.start, 0, bytes);
+    }
+}
+
+page* find_block(char const* operation, void const* ptr, void const* caller,
+                 misuse_verdict* verdict) noexcept {
+    page* const home = page_of(ptr);
+    misuse event{
+        .kind = misuse_kind::foreign_pointer, .operation = operation, .ptr = ptr, .caller = caller};
+    if (home != nullptr) {
+        page_kind const kind = home->kind.load(std::memory_order_relaxed);
+        bool const is_one_of_many = kind == page_kind::small || kind == page_kind::user;
+        bool const is_start = is_one_of_many ? home->is_block_start(ptr) : ptr == home->start;
+        if (kind != page_kind::none && is_start) {
+            return home;
+        }
+        if (kind != page_kind::none) {
+            event.kind = misuse_kind::interior_pointer;
+            event.block = is_one_of_many ? home->block_of(ptr) : home->start;
+            event.block_bytes = home->block_bytes.get();
+        }
+    }
+    *verdict = host_misuse(event);
+    return nullptr;
+}
+
+void free_block(thread_heap& heap, void* ptr, char const* operation, void const* caller) noexcept {
+    if (free_in_user_heap(heap, ptr, heap_id::any, operation, caller)) {
+        return;
+    }
+    misuse_verdict verdict = misuse_verdict::ignore;
+    page* const home = find_block(operation, ptr, caller, &verdict);
+    if (home == nullptr) {
+        if (verdict == misuse_verdict::forward_to_libc) {
+            host_forward_free(ptr);
+        }
+        return;
+    }
+    slow_path const inside{heap, operation, caller};
+    if (home->kind.load(std::memory_order_relaxed) == page_kind::small) {
+        heap.deallocate_found(*home, ptr, caller);
+    } else if (!deallocate_run(*home)) {
+        heap.in_slow_path = false;  // nothing is half done
+        host_misuse({.kind = misuse_kind::double_free,
+                     .operation = operation,
+                     .ptr = ptr,
+                     .block = ptr,
+                     .block_bytes = home->block_bytes.get(),
+                     .caller = caller});
+    }
+}
+
 void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
-    void const* const caller = __builtin_return_address(0);
+    return allocate_for(heap, bytes, __builtin_return_address(0));
+}
+
+void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller) noexcept {
+    if (heap == &diverted_heap) [[unlikely]] {
+        return answer_diverted(
+            {.kind = operation_kind::allocate, .bytes = bytes, .caller = caller});
+    }
     if (!is_possible("malloc", bytes, caller)) {
         errno = ENOMEM;
         return nullptr;
@@ -257,11 +198,19 @@ void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
 }
 
 void deallocate_slow(void* ptr, thread_heap* heap) noexcept {
-    if (ptr == nullptr || heap->try_adopt_stray(ptr)) {
+    if (ptr == nullptr || heap->try_adopt_stray(ptr) || deallocate_quickly(heap, ptr)) {
+        return;
+    }
+    deallocate_for(heap, ptr, __builtin_return_address(0));
+}
+
+void deallocate_for(thread_heap* heap, void* ptr, void const* caller) noexcept {
+    if (heap == &diverted_heap) [[unlikely]] {
+        static_cast<void>(
+            answer_diverted({.kind = operation_kind::deallocate, .block = ptr, .caller = caller}));
         return;
     }
     base::errno_keeper const keeper;
-    void const* const caller = __builtin_return_address(0);
     with_heap(heap, [ptr, caller](thread_heap& own) { free_block(own, ptr, "free", caller); });
 }
 
@@ -283,6 +232,12 @@ void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) 
 
 void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignment,
                        void const* caller) noexcept {
+    if (heap == &diverted_heap) [[unlikely]] {
+        return answer_diverted({.kind = operation_kind::allocate_aligned,
+                                .bytes = bytes,
+                                .alignment = alignment,
+                                .caller = caller});
+    }
     if (!is_possible("memalign", bytes, caller)) {
         errno = ENOMEM;
         return nullptr;
@@ -301,6 +256,10 @@ void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignme
 }
 
 void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes, void const* caller) noexcept {
+    if (heap == &diverted_heap) [[unlikely]] {
+        return answer_diverted(
+            {.kind = operation_kind::reallocate, .block = ptr, .bytes = bytes, .caller = caller});
+    }
     if (!is_possible("realloc", bytes, caller)) {
         errno = ENOMEM;
         return nullptr;
@@ -312,7 +271,8 @@ void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes, void const* ca
 
 std::size_t trim(thread_heap* heap, reclaim_scope scope, void const* caller) noexcept {
     base::errno_keeper const keeper;
-    return with_heap(heap, [scope, caller](thread_heap& own) {
+    undiverted const served;
+    return with_heap(undiverted::in_place_of(heap), [scope, caller](thread_heap& own) {
         slow_path const inside{own, "malloc_trim", caller};
         return reclaim(own, scope);
     });
@@ -320,7 +280,8 @@ std::size_t trim(thread_heap* heap, reclaim_scope scope, void const* caller) noe
 
 std::size_t scavenge(thread_heap* heap, void const* caller) noexcept {
     base::errno_keeper const keeper;
-    return with_heap(heap, [caller](thread_heap& own) {
+    undiverted const served;
+    return with_heap(undiverted::in_place_of(heap), [caller](thread_heap& own) {
         slow_path const inside{own, "tarn_scavenge", caller};
         return scavenge();
     });
@@ -330,6 +291,29 @@ std::size_t usable_bytes(void const* ptr, void const* caller) noexcept {
     misuse_verdict verdict = misuse_verdict::ignore;
     page const* const home = find_block("malloc_usable_size", ptr, caller, &verdict);
     return home == nullptr ? 0 : home->block_bytes.get();
+}
+
+found_block find_block_around(void const* ptr) noexcept {
+    page const* const home = page_of(ptr);
+    page_kind const kind =
+        home == nullptr ? page_kind::none : home->kind.load(std::memory_order_relaxed);
+    if (kind == page_kind::none) {
+        return {};
+    }
+    bool const is_small = kind == page_kind::small || kind == page_kind::user;
+    std::byte* const start = is_small ? home->block_of(ptr) : home->start;
+    std::size_t const bytes = home->block_bytes.get();
+    // Behind the last block of a page, and behind a large one, there may be a rest.
+    bool const is_rest = is_small
+                             ? home->index_of(ptr) >= static_cast<std::size_t>(home->reserved.get())
+                             : base::address_of(ptr) - base::address_of(start) >= bytes;
+    return is_rest ? found_block{} : found_block{.start = start, .bytes = bytes};
+}
+
+block_home find_home_slow(void const* ptr) noexcept {
+    found_block const found = find_block_around(ptr);
+    return found.start == ptr ? block_home{.bytes = found.bytes, .home = page_of(ptr)}
+                              : block_home{};
 }
 
 }  // namespace tarn::impl::heap

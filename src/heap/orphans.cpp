@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "heap/block_set.hpp"
+#include "heap/diversion.hpp"
 #include "heap/process.hpp"
 
 namespace tarn::impl::heap {
@@ -221,26 +222,32 @@ void adopt_orphans() noexcept {
 void prepare_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS {
     process.late.lock();
     process.scavenging.lock();
+    lock_heaps_for_fork();
     process.adoption.lock();
     process.space.lock_for_fork();
     process.heaps.lock_for_fork();
     process.descriptors.lock_for_fork();
+    process.lanes.lock_for_fork();
+    process.user_heaps.lock_for_fork();
     base::lock_holder.store(&errno, std::memory_order_relaxed);
 }
 
 void fork_in_parent() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS {
     base::lock_holder.store(nullptr, std::memory_order_relaxed);
+    process.user_heaps.unlock_after_fork();
+    process.lanes.unlock_after_fork();
     process.descriptors.unlock_after_fork();
     process.heaps.unlock_after_fork();
     process.space.unlock_after_fork();
     process.adoption.unlock();
+    unlock_heaps_after_fork();
     process.scavenging.unlock();
     process.late.unlock();
 }
 
 void fork_in_child() noexcept {
     fork_in_parent();
-    thread_heap const* const own = this_thread;
+    thread_heap const* const own = own_heap();
     bool any = false;
     std::uint32_t active = 0;
     process.heaps.for_each([own, &any, &active](thread_heap& each) {
@@ -257,6 +264,7 @@ void fork_in_child() noexcept {
     });
     process.active_heaps.store(active, std::memory_order_relaxed);
     process.walk_running.store(false, std::memory_order_relaxed);
+    process.destructions.store(0, std::memory_order_relaxed);
     host_forked();
     if (any) {
         process.orphans.store(true, std::memory_order_release);

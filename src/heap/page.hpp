@@ -30,10 +30,12 @@
 namespace tarn::impl::heap {
 
 class thread_heap;
+struct heap_lane;
 
 enum class page_kind : std::uint8_t {
     none,     // the descriptor is unused
-    small,    // blocks of a size class
+    small,    // blocks of a size class, a thread's
+    user,     // the same, of a heap that the program made
     sampled,  // one block of a size class in a run of its own
     large,    // one block in a run of its own
     huge      // one block in a mapping of its own
@@ -43,10 +45,15 @@ struct alignas(128) page {
     base::single_writer<thread_heap*> owner;  // null: nobody; every free then takes the slow path
     std::byte* start;                         // of the first block
     std::uint64_t divisor;                    // ceil(2^64 / block bytes), see is_block_start()
-    base::single_writer<block**> frees;       // &local, or the owner's allocation list
-    block* local;                             // freed by the owner, not yet handed out again
-    base::single_writer<int> out;             // outside(), or a count-down
-    base::single_writer<int> capacity;        // blocks made so far; the rest is untouched memory
+
+    union {
+        base::single_writer<block**> frees;  // &local, or the owner's allocation list
+        std::atomic<heap_lane*> lane;        // of user heaps, while it is in one
+    };
+
+    block* local;                       // freed by the owner, not yet handed out again
+    base::single_writer<int> out;       // outside(), or a count-down
+    base::single_writer<int> capacity;  // blocks made so far; the rest is untouched memory
     base::single_writer<std::size_t> block_bytes;
     std::atomic<page_kind> kind;
     std::uint8_t size_class;
@@ -56,7 +63,12 @@ struct alignas(128) page {
 
     alignas(64) remote_word remote;
     base::single_writer<std::int32_t> reserved;  // blocks that fit
-    std::int32_t accounted;  // outside() when the owner last told the statistics
+
+    union {
+        std::int32_t accounted;           // outside() when the owner last told the statistics
+        std::atomic<std::uint32_t> life;  // of user heaps: odd in a lane (heap/user_heap.hpp)
+    };
+
     page* list_next;
     page* list_prev;
 
@@ -67,6 +79,8 @@ struct alignas(128) page {
 
     base::single_writer<std::uint32_t> slices;  // of the run
     std::uint16_t arena;                        // that it lies in
+    std::atomic<bool> serves_user_heaps;        // for ever, once it is so
+    bool prefers_node;                          // its memory is bound to a NUMA node
     base::single_writer<int> countdown;         // what `out` counts down from; 0: it does not
     base::node_index left_by;                   // the heap that last left the page, full, to others
     std::atomic<base::node_index> node_link;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/check.hpp"
+#include "heap/diversion.hpp"
 
 namespace tarn::impl::heap {
 
@@ -14,6 +15,7 @@ constinit process_state process;
 constinit heap_options process_state::options;
 constinit thread_heap empty_heap;
 constinit thread_heap finished_heap;
+constinit thread_heap diverted_heap;
 constinit thread_heap late_heap;
 thread_local constinit thread_heap* this_thread = &empty_heap;
 
@@ -100,6 +102,7 @@ thread_heap* enter_thread() noexcept {
 }
 
 void leave_thread(thread_heap& heap) noexcept {
+    end_diversions();
     this_thread = &finished_heap;
     if (process.orphans.load(std::memory_order_acquire)) {
         adopt_orphans();
@@ -110,6 +113,57 @@ void leave_thread(thread_heap& heap) noexcept {
     process.active_heaps.fetch_sub(1, std::memory_order_relaxed);
     process.heaps.push(process.idle_heaps, heap);
     host_thread_left();
+}
+
+page* new_user_page() noexcept {
+    base::node_index const idle = process.descriptors.pop(process.idle_user_pages);
+    if (idle != base::node_index::none) {
+        return process.descriptors.at(idle);
+    }
+    page* const fresh = process.descriptors.allocate();
+    if (fresh != nullptr) {
+        // Before the page map can lead here.
+        fresh->serves_user_heaps.store(true, std::memory_order_relaxed);
+    }
+    return fresh;
+}
+
+void deallocate_descriptor(page& unused) noexcept {
+    if (unused.serves_user_heaps.load(std::memory_order_relaxed)) {
+        process.descriptors.push(process.idle_user_pages, unused);
+    } else {
+        process.descriptors.deallocate(unused);
+    }
+}
+
+page* make_page(space::run const& memory, unsigned size_class, page* descriptor) noexcept {
+    if (descriptor == nullptr) {
+        process.space.return_run(memory);
+        return nullptr;
+    }
+    std::size_t const bytes = sizing::class_bytes(size_class);
+    descriptor->lie_in(memory);
+    descriptor->purged.set(0);
+    descriptor->divisor = page::divisor_for(bytes);
+    if (!descriptor->serves_user_heaps.load(std::memory_order_relaxed)) {
+        descriptor->frees.set(&descriptor->local);  // else its lane is there, for late readers
+    }
+    descriptor->local = nullptr;
+    descriptor->out.set(0);
+    descriptor->capacity.set(0);
+    descriptor->block_bytes.set(bytes);
+    descriptor->reserved.set(static_cast<int>(sizing::page_blocks(size_class, memory.slices)));
+    descriptor->size_class = static_cast<std::uint8_t>(size_class);
+    descriptor->list_zeroed = false;
+    descriptor->fresh_zeroed = memory.zeroed;
+    descriptor->countdown.set(0);
+    descriptor->remote.reset(hold::held);
+    if (!pages.assign(memory.base, memory.slices, descriptor)) {
+        deallocate_descriptor(*descriptor);
+        process.space.return_run(memory);
+        return nullptr;
+    }
+    return descriptor;
 }
 
 void release_page(page& empty) noexcept {
@@ -193,6 +247,7 @@ std::size_t reclaim(thread_heap& own, reclaim_scope scope) noexcept {
     }
     process.purged_inside_bytes.fetch_add(bytes, std::memory_order_relaxed);
     if (scope == reclaim_scope::process) {
+        bytes += trim_heaps(heap_id::any).inside;
         bytes += process.space.purge_all();
         process.space.release_idle_arenas();
     }

@@ -18,6 +18,7 @@
 #include "heap/host.hpp"
 #include "heap/page.hpp"
 #include "heap/thread_heap.hpp"
+#include "heap/user_heap.hpp"
 
 namespace tarn::impl::heap {
 
@@ -39,9 +40,15 @@ struct process_state {
     table<page, base::lock_rank::page_records> descriptors;
     table<thread_heap, base::lock_rank::heap_records> heaps;
     space::address_space space;
+    space::record_table<heap_lane, platform::os, base::lock_rank::lane_records> lanes;
+    space::record_table<user_heap, platform::os, base::lock_rank::user_heap_records> user_heaps;
     std::array<shared_bin, sizing::class_count> bins;
-    base::tagged_stack idle_heaps;              // records of finished threads
-    std::atomic<std::uint32_t> start_state{0};  // a start_phase
+    base::tagged_stack idle_heaps;       // records of finished threads
+    base::tagged_stack idle_user_pages;  // descriptors
+    base::tagged_stack idle_lanes;
+    base::tagged_stack idle_user_heaps;
+    std::atomic<std::uint32_t> destructions{0};  // of user heaps, running
+    std::atomic<std::uint32_t> start_state{0};   // a start_phase
     std::atomic<bool> host_told{false};
     std::atomic<bool> bins_have_empty{false};  // in some bin has_empty is set
     std::atomic<std::uint32_t> active_heaps{0};
@@ -66,6 +73,7 @@ struct process_state {
 
     base::ranked_mutex<base::lock_rank::adoption, platform::os> adoption;
     base::ranked_mutex<base::lock_rank::late_heap, platform::os> late;
+    base::ranked_mutex<base::lock_rank::heap_making, platform::os> heap_making;
     // Taken by prepare_fork(), too: a pass has pages in its hands, and no heap that would show it.
     base::ranked_mutex<base::lock_rank::scavenging, platform::os> scavenging;
 };
@@ -74,6 +82,7 @@ TARN_HIDDEN extern constinit process_state process;
 
 TARN_HIDDEN extern constinit thread_heap empty_heap;     // of threads that have not allocated yet
 TARN_HIDDEN extern constinit thread_heap finished_heap;  // of threads past their exit hook
+TARN_HIDDEN extern constinit thread_heap diverted_heap;  // of threads with a heap/diversion.hpp
 TARN_HIDDEN extern constinit thread_heap late_heap;      // serves those, under process.late
 
 /// Starts the allocator if it has not been started. False: the system refuses the least memory.
@@ -81,6 +90,14 @@ TARN_HIDDEN extern constinit thread_heap late_heap;      // serves those, under 
 
 /// Gives the calling thread a heap. Null: out of memory.
 [[nodiscard]] thread_heap* enter_thread() noexcept;
+
+/// For what takes locks without allocating: from here on fork holds them. Without memory for that
+/// nothing happens.
+inline void enter_if_new() noexcept {
+    if (this_thread == &empty_heap) {
+        static_cast<void>(enter_thread());
+    }
+}
 
 /// Calls use(thread_heap&) with the heap that serves a thread whose this_thread is `heap`.
 template <class Use>
@@ -129,6 +146,17 @@ std::size_t scavenge() noexcept;
 
 /// Gives an empty page's memory back. The caller holds the page and nothing links to it.
 void release_page(page& empty) noexcept;
+
+/// A page of a class without blocks yet, entered in the page map; whose it is, and its kind, the
+/// caller says. Null: out of memory, and `memory` is given back.
+[[nodiscard]] page* make_page(space::run const& memory, unsigned size_class,
+                              page* descriptor) noexcept;
+
+/// A descriptor for a page of a user heap. Null: out of memory.
+[[nodiscard]] page* new_user_page() noexcept;
+
+/// For any descriptor.
+void deallocate_descriptor(page& unused) noexcept;
 
 /// Puts a partly free page, which the caller holds, into its class's bin.
 void put_in_bin(page& partial) noexcept;

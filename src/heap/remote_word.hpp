@@ -10,7 +10,8 @@
 //            binned   partly free and in the shared stack of its class: whoever pops it owns it
 // Always     only try_push() changes a word in another thread's hands; adrift implies an empty list
 // Source     docs/design/page-ownership.md holds the protocol and why it is safe; the model and
-//            its mutants are in tests/model
+//            its mutants are in tests/model; tests/lockfree runs this code in all interleavings,
+//            for which it takes its atomics as a parameter
 #pragma once
 
 #include <atomic>
@@ -19,6 +20,8 @@
 
 #include "base/bits.hpp"
 #include "base/check.hpp"
+
+#include "tarn/detail/atomic_policy.hpp"
 
 namespace tarn::impl::heap {
 
@@ -56,7 +59,8 @@ struct remote_state {
     }
 };
 
-class remote_word {
+template <tarn::detail::atomic_policy Atomics>
+class basic_remote_word {
 public:
     [[nodiscard]] remote_state load() const noexcept {
         return {bits_.load(std::memory_order_relaxed)};
@@ -126,7 +130,9 @@ public:
     }
 
 private:
-    std::atomic<std::uint64_t> bits_{0};
+    typename Atomics::template atomic<std::uint64_t> bits_{0};
 };
+
+using remote_word = basic_remote_word<tarn::detail::std_atomics>;
 
 }  // namespace tarn::impl::heap

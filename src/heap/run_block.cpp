@@ -39,9 +39,15 @@ void set_size(page& home, std::size_t bytes, std::size_t usable) noexcept {
 
 void set_size(page& home, std::size_t bytes) noexcept { set_size(home, bytes, usable_for(bytes)); }
 
+/// What a run serves.
+struct run_use {
+    page_kind kind;
+    bool is_for_user_heap = false;
+};
+
 /// A descriptor for `memory`, entered in the page map. Null: out of memory.
-page* describe(space::run const& memory, std::size_t slices, page_kind kind) noexcept {
-    page* const home = process.descriptors.allocate();
+page* describe(space::run const& memory, std::size_t slices, run_use use) noexcept {
+    page* const home = use.is_for_user_heap ? new_user_page() : process.descriptors.allocate();
     if (home == nullptr) {
         return nullptr;
     }
@@ -49,7 +55,9 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
     home->slices.set(static_cast<std::uint32_t>(slices));
     home->requested_bytes.set(0);
     home->divisor = 0;  // is_block_start() is for small pages
-    home->frees.set(&home->local);
+    if (!use.is_for_user_heap) {
+        home->frees.set(&home->local);  // as in make_page()
+    }
     home->local = nullptr;
     home->out.set(1);
     home->capacity.set(1);
@@ -60,10 +68,12 @@ page* describe(space::run const& memory, std::size_t slices, page_kind kind) noe
     home->remote.reset(hold::held);
     home->owner.set(nullptr);
     if (!pages.assign(memory.base, slices, home)) {
-        process.descriptors.deallocate(*home);
+        deallocate_descriptor(*home);
         return nullptr;
     }
-    home->kind.store(kind, std::memory_order_relaxed);
+    if (!use.is_for_user_heap) {
+        home->kind.store(use.kind, std::memory_order_relaxed);
+    }
     return home;
 }
 
@@ -71,7 +81,7 @@ void forget(page& home) noexcept {
     set_size(home, 0);
     home.kind.store(page_kind::none, std::memory_order_relaxed);
     pages.clear(home.start, home.slices.get());
-    process.descriptors.deallocate(home);
+    deallocate_descriptor(home);
 }
 
 struct mapping {
@@ -104,8 +114,10 @@ void count_huge(std::size_t before, std::size_t now) noexcept {
 }
 
 /// The page of a huge block of `bytes` bytes at the start of `memory`. Null: out of memory.
-page* describe_huge(mapping const& memory, std::size_t bytes) noexcept {
-    page* const home = describe({.base = memory.base}, memory.bytes / slice_bytes, page_kind::huge);
+page* describe_huge(mapping const& memory, std::size_t bytes,
+                    bool is_for_user_heap = false) noexcept {
+    page* const home = describe({.base = memory.base}, memory.bytes / slice_bytes,
+                                {page_kind::huge, is_for_user_heap});
     if (home != nullptr) {
         std::uint32_t const held =
             process.huge_mappings.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -132,8 +144,11 @@ run_block allocate_huge(run_request wanted) noexcept {
         return {};
     }
     mapping const memory = map_huge(wanted);
-    if (memory.base != nullptr && describe_huge(memory, wanted.bytes) != nullptr) {
-        return {.start = memory.base, .zeroed = true};
+    if (memory.base != nullptr) {
+        page* const home = describe_huge(memory, wanted.bytes, wanted.is_for_user_heap);
+        if (home != nullptr) {
+            return {.start = memory.base, .zeroed = true, .home = home, .kind = page_kind::huge};
+        }
     }
     if (memory.base != nullptr) {
         os::release(memory.base, memory.bytes);
@@ -153,13 +168,13 @@ run_block allocate_large(run_request wanted, page_kind kind, std::size_t usable)
     if (memory.base == nullptr) {
         return {};
     }
-    page* const home = describe(memory, slices, kind);
+    page* const home = describe(memory, slices, {kind, wanted.is_for_user_heap});
     if (home == nullptr) {
         process.space.return_run(memory);
         return {};
     }
     set_size(*home, wanted.bytes, usable);
-    return {.start = memory.base, .zeroed = memory.zeroed};
+    return {.start = memory.base, .zeroed = memory.zeroed, .home = home, .kind = kind};
 }
 
 void release_large(page& home) noexcept {
@@ -228,18 +243,21 @@ bool resize_large_in_place(page& home, std::size_t bytes) noexcept {
 
 }  // namespace
 
+run_block try_allocate_run(run_request wanted) noexcept {
+    if (wanted.bytes < huge_bytes_min && wanted.alignment < huge_bytes_min) {
+        run_block const got = allocate_large(wanted, page_kind::large, usable_for(wanted.bytes));
+        if (got.start != nullptr) {
+            return got;
+        }
+    }
+    return allocate_huge(wanted);
+}
+
 run_block allocate_run(thread_heap& heap, run_request wanted) noexcept {
-    bool const fits_arena = wanted.bytes < huge_bytes_min && wanted.alignment < huge_bytes_min;
-    auto const attempt = [fits_arena, wanted] {
-        run_block const got =
-            fits_arena ? allocate_large(wanted, page_kind::large, usable_for(wanted.bytes))
-                       : run_block{};
-        return got.start != nullptr ? got : allocate_huge(wanted);
-    };
-    run_block got = attempt();
+    run_block got = try_allocate_run(wanted);
     if (got.start == nullptr) {
         reclaim(heap);
-        got = attempt();
+        got = try_allocate_run(wanted);
     }
     if (got.start == nullptr) {
         heap.note_refusal();
@@ -266,13 +284,17 @@ bool deallocate_run(page& home) noexcept {
     if (before.how() != hold::held) {
         return false;
     }
-    if (home.kind.load(std::memory_order_relaxed) == page_kind::huge) {
+    release_run(home, home.kind.load(std::memory_order_relaxed));
+    return true;
+}
+
+void release_run(page& home, page_kind kind) noexcept {
+    if (kind == page_kind::huge) {
         budget().refund(home.block_bytes.get());
         release_huge(home);
     } else {
         release_large(home);
     }
-    return true;
 }
 
 bool resize_run_in_place(page& home, std::size_t bytes) noexcept {

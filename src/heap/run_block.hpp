@@ -25,14 +25,20 @@ struct run_request {
     std::size_t bytes;      // > 0, at most PTRDIFF_MAX
     std::size_t alignment;  // a power of two
     bool grows = false;     // it has grown before and will again: better where there is room
+    bool is_for_user_heap = false;  // its page gets its kind when it enters a lane
 };
 
 struct run_block {
     void* start = nullptr;  // null: out of memory
     bool zeroed = false;    // every byte reads as zero
+    page* home = nullptr;
+    page_kind kind = page_kind::none;  // large or huge
 };
 
 [[nodiscard]] run_block allocate_run(thread_heap& heap, run_request wanted) noexcept;
+
+/// One try of it, which asks for nothing to be given back and counts nothing.
+[[nodiscard]] run_block try_allocate_run(run_request wanted) noexcept;
 
 /// A sample (thread_heap::is_sample_due()): a block as its class would serve it, but in a run of
 /// its own, so that it is known what was asked for and when it is freed. Realloc moves it.
@@ -41,6 +47,9 @@ struct run_block {
 
 /// Gives the block back. False: it had been freed before, and nothing happened.
 [[nodiscard]] bool deallocate_run(page& home) noexcept;
+
+/// Gives back the memory and the descriptor of a block that was of this kind.
+void release_run(page& home, page_kind kind) noexcept;
 
 /// Makes the block `bytes` long without moving it. False: that is not possible.
 [[nodiscard]] bool resize_run_in_place(page& home, std::size_t bytes) noexcept;

@@ -318,33 +318,12 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
             return nullptr;
         }
     }
-    page* const fresh = process.descriptors.allocate();
+    page* const fresh = make_page(memory, size_class, process.descriptors.allocate());
     if (fresh == nullptr) {
-        process.space.return_run(memory);
         return nullptr;
     }
-    std::size_t const bytes = sizing::class_bytes(size_class);
-    fresh->lie_in(memory);
-    fresh->purged.set(0);
-    fresh->divisor = page::divisor_for(bytes);
-    fresh->frees.set(&fresh->local);
-    fresh->local = nullptr;
-    fresh->out.set(0);
-    fresh->capacity.set(0);
-    fresh->block_bytes.set(bytes);
-    fresh->reserved.set(static_cast<int>(sizing::page_blocks(size_class, slices)));
-    fresh->size_class = static_cast<std::uint8_t>(size_class);
-    fresh->list_zeroed = false;
-    fresh->fresh_zeroed = memory.zeroed;
     fresh->accounted = 0;
-    fresh->countdown.set(0);
     fresh->left_by = base::node_index::none;
-    fresh->remote.reset(hold::held);
-    if (!pages.assign(memory.base, slices, fresh)) {
-        process.descriptors.deallocate(*fresh);
-        process.space.return_run(memory);
-        return nullptr;
-    }
     process.bins[size_class].slices.fetch_add(static_cast<std::uint32_t>(slices),
                                               std::memory_order_relaxed);
     fresh->owner.set(this);

@@ -68,6 +68,9 @@ public:
     /// `ptr`: null, or a block of any heap. Misuse is reported as far as fast mode sees it.
     TARN_HOT void deallocate(void* ptr) noexcept;
 
+    /// A block that is known to begin at `ptr` in the page `home`.
+    TARN_HOT void deallocate_in(page* home, void* ptr) noexcept;
+
     // --- slow paths; the heap is the calling thread's own, or late_heap under its lock ----------
 
     /// For the owner that comes: `thread`, as the system numbers it.
@@ -141,6 +144,8 @@ public:
     base::node_index self_index{base::node_index::none};
 
 private:
+    TARN_HOT void deallocate_own(page& home, void* ptr) noexcept;
+
     static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
         // One writer: no read-modify-write needed.
         counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
@@ -211,7 +216,8 @@ private:
 };
 
 /// The heap of the calling thread. Threads that have none yet share one that is empty for ever,
-/// threads past their exit another: both send every operation to the slow path.
+/// threads past their exit another, and so do those whose operations are diverted
+/// (heap/diversion.hpp): all three send every operation to the slow path.
 #if defined(TARN_TLS_MODEL_DYNAMIC) && TARN_TLS_MODEL_DYNAMIC
 TARN_HIDDEN extern thread_local constinit thread_heap* this_thread;
 #else
@@ -225,6 +231,10 @@ TARN_HIDDEN extern thread_local constinit thread_heap* this_thread
 
 /// The cold half of deallocate(): null, foreign, another thread's, large. Keeps errno.
 TARN_COLD void deallocate_slow(void* ptr, thread_heap* heap) noexcept;
+
+/// Both in full, for a caller that is named.
+[[nodiscard]] void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller) noexcept;
+void deallocate_for(thread_heap* heap, void* ptr, void const* caller) noexcept;
 
 /// The page has just become empty, or `ptr` was freed into an empty one. Keeps errno.
 TARN_COLD void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noexcept;
@@ -255,6 +265,33 @@ std::size_t scavenge(thread_heap* heap, void const* caller) noexcept;
 
 /// Bytes that may be used in the block; 0 after a report where `ptr` is no block.
 [[nodiscard]] std::size_t usable_bytes(void const* ptr, void const* caller) noexcept;
+
+/// A block, live or freed; none: null and 0.
+struct found_block {
+    void* start = nullptr;
+    std::size_t bytes = 0;
+};
+
+/// The block that holds `ptr`, which may be any address.
+[[nodiscard]] found_block find_block_around(void const* ptr) noexcept;
+
+/// The page of a block, and the block's bytes; none: 0.
+struct block_home {
+    std::size_t bytes = 0;
+    page* home = nullptr;
+};
+
+/// As find_home(), for what is no block of a small page.
+[[nodiscard]] block_home find_home_slow(void const* ptr) noexcept;
+
+/// Where the block lies that begins at `ptr`, which may be any address.
+[[nodiscard]] TARN_HOT block_home find_home(void const* ptr) noexcept {
+    page* const home = pages.find(ptr);
+    if (home == nullptr || !home->is_block_start(ptr)) [[unlikely]] {
+        return find_home_slow(ptr);
+    }
+    return {.bytes = home->block_bytes.get(), .home = home};
+}
 
 TARN_HOT thread_heap::slot& thread_heap::linear_slot(std::size_t bytes) noexcept {
     // slots_[(bytes + 15) / 16], also slot 0 for 0 bytes: the heap is aligned to more than 16.
@@ -300,12 +337,23 @@ TARN_HOT void thread_heap::deallocate(void* ptr) noexcept {
     if (home == nullptr || !home->owner.equals(this) || !home->is_block_start(ptr)) [[unlikely]] {
         return deallocate_slow(ptr, this);
     }
-    block** const list = home->frees.get();
+    deallocate_own(*home, ptr);
+}
+
+TARN_HOT void thread_heap::deallocate_in(page* home, void* ptr) noexcept {
+    if (!home->owner.equals(this)) [[unlikely]] {
+        return deallocate_slow(ptr, this);
+    }
+    deallocate_own(*home, ptr);
+}
+
+TARN_HOT void thread_heap::deallocate_own(page& home, void* ptr) noexcept {
+    block** const list = home.frees.get();
     if (ptr == *list) [[unlikely]] {
         return deallocate_slow(ptr, this);
     }
-    if (home->push_to(*list, ptr)) [[unlikely]] {
-        return heap::deallocate_emptied(ptr, home, this);
+    if (home.push_to(*list, ptr)) [[unlikely]] {
+        return heap::deallocate_emptied(ptr, &home, this);
     }
 }
 

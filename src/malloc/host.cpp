@@ -8,10 +8,12 @@
 #include "base/check.hpp"
 #include "platform/os.hpp"
 #include "platform/threads.hpp"
+#include "heap/diversion.hpp"
 #include "heap/process.hpp"
 #include "control/limits.hpp"
 #include "control/live_stats.hpp"
 #include "control/options.hpp"
+#include "control/owners.hpp"
 #include "control/report.hpp"
 #include "control/scavenger.hpp"
 #include "control/statistics.hpp"
@@ -32,8 +34,9 @@ void write_fatal(char const* text, unsigned long bytes) noexcept {
 // The value is not used: two copies of Tarn in two link namespaces can be given the same key, and
 // then find each other's heap in it.
 void thread_exits(void* /*heap*/) {
-    if (this_thread->phase.load(std::memory_order_relaxed) == heap_phase::active) {
-        leave_thread(*this_thread);
+    thread_heap* const own = own_heap();
+    if (own->phase.load(std::memory_order_relaxed) == heap_phase::active) {
+        leave_thread(*own);
     }
 }
 
@@ -62,9 +65,21 @@ heap_options host_options() noexcept {
 void host_started() noexcept {
     // Without them a child of a threaded parent may find a lock taken. Refused only when libc's
     // table is full.
-    if (!platform::install_fork_hooks({.prepare = [] { prepare_fork(); },
-                                       .parent = [] { fork_in_parent(); },
-                                       .child = [] { fork_in_child(); }})) {
+    if (!platform::install_fork_hooks({.prepare =
+                                           [] {
+                                               control::hold_owners_for_fork();
+                                               prepare_fork();
+                                           },
+                                       .parent =
+                                           [] {
+                                               fork_in_parent();
+                                               control::release_owners_after_fork();
+                                           },
+                                       .child =
+                                           [] {
+                                               fork_in_child();
+                                               control::release_owners_after_fork();
+                                           }})) {
         control::write_report("tarn: no slot left for fork hooks\n");
     }
     control::start_live_stats();
@@ -117,16 +132,16 @@ __attribute__((destructor)) void report_at_exit() noexcept {
     if (wanted.stats == 0 && !to_file) {
         return;
     }
-    control::statistics now = control::collect_statistics();
-    control::add_process_figures(now);
     base::text_buffer<control::statistics_text_bytes> text;
     if (to_file) {
+        control::statistics now = control::collect_statistics();
+        control::add_process_figures(now);
         control::describe_statistics(now.with_classes(), TARN_STATS_KEYS, text);
         control::write_file(wanted.stats_file.view(), text.view());
         text.clear();
     }
     if (wanted.stats != 0) {
-        control::describe_statistics(now.with_classes(), TARN_STATS_REPORT, text);
+        control::describe_report_now(text);
         control::write_report(text.view());
     }
 }

@@ -4,15 +4,19 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/errno_keeper.hpp"
+
 #include "tarn/tarn.h"
 
 #include "heap/process.hpp"
 #include "control/audit.hpp"
 #include "control/limits.hpp"
 #include "control/options.hpp"
+#include "control/owners.hpp"
 #include "control/report.hpp"
 #include "control/statistics.hpp"
 #include "control/statistics_text.hpp"
+#include "control/watch.hpp"
 #include "malloc/entry.hpp"
 
 using tarn::impl::heap::this_thread;
@@ -80,6 +84,21 @@ int tarn_posix_memalign(void** out, std::size_t alignment, std::size_t bytes) no
 
 std::size_t tarn_malloc_usable_size(void const* block) noexcept {
     return entry::usable_size(block, TARN_CALLER);
+}
+
+tarn_block tarn_block_at(void const* address) noexcept {
+    heap::block_home const found = heap::find_home(address);
+    return {.bytes = found.bytes, .page = found.home};
+}
+
+void tarn_free_in(void* block, void* page) noexcept {
+    this_thread->deallocate_in(static_cast<heap::page*>(page), block);
+}
+
+std::size_t tarn_find_block(void const* address, void** start) noexcept {
+    heap::found_block const found = heap::find_block_around(address);
+    *start = found.start;
+    return found.bytes;
 }
 
 int tarn_stats_get(tarn_stats* out) noexcept {
@@ -168,16 +187,43 @@ void tarn_report_misuse(char const* text) noexcept {
     control::handle_misuse({.kind = heap::misuse_kind::told, .operation = text});
 }
 
+void tarn_report_line(char const* text) noexcept {
+    static_cast<void>(heap::start_process());
+    control::report_line(text == nullptr ? "" : text);
+}
+
+int tarn_watch_begin(tarn_watch* watch) noexcept {
+    return watch == nullptr ? EINVAL : control::begin_watch(*watch);
+}
+
+int tarn_watch_end(tarn_watch* watch) noexcept {
+    return watch == nullptr ? EINVAL : control::end_watch(*watch);
+}
+
 int tarn_pools_are_plain() noexcept {
     static_cast<void>(heap::start_process());
     return control::current_options().pools == control::pools_choice::plain ? 1 : 0;
 }
 
+size_t tarn_owners_get(tarn_owner_stats* rows, size_t room) noexcept {
+    return rows == nullptr ? 0 : control::list_owners({rows, room});
+}
+
+void tarn_owner_enter(tarn_owner* owner, char const* kind, char const* name) noexcept {
+    tarn::impl::base::errno_keeper const keeper;
+    heap::enter_if_new();  // else fork would not know of the lock
+    control::enter_owner(*owner, kind, name);
+}
+
+void tarn_owner_leave(tarn_owner* owner) noexcept { control::leave_owner(*owner); }
+
+void tarn_owner_add(tarn_owner* owner, int64_t held_bytes, int64_t live_bytes) noexcept {
+    control::add_to_owner(*owner, held_bytes, live_bytes);
+}
+
 void tarn_stats_print(int fd) noexcept {
     tarn::impl::base::text_buffer<control::statistics_text_bytes> text;
-    control::statistics now = control::collect_statistics();
-    control::add_process_figures(now);
-    control::describe_statistics(now.with_classes(), TARN_STATS_REPORT, text);
+    control::describe_report_now(text);
     tarn::impl::platform::os::write_all(fd, text.view().data(), text.view().size());
 }
 

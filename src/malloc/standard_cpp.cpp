@@ -23,11 +23,16 @@ __asm__(
 
 namespace {
 
+void* allocate(std::size_t bytes, void const* caller) noexcept {
+    void* const block = this_thread->try_allocate(bytes);
+    return block != nullptr ? block : heap::allocate_for(this_thread, bytes, caller);
+}
+
 /// One attempt; the heap's own slow path sets errno, which operator new leaves as it was.
 void* attempt(std::size_t bytes, std::size_t alignment, void const* caller) noexcept {
     int const kept = errno;
     void* const block = alignment <= tarn::impl::sizing::quantum
-                            ? this_thread->allocate(bytes)
+                            ? allocate(bytes, caller)
                             : heap::allocate_aligned(this_thread, bytes, alignment, caller);
     errno = kept;
     return block;

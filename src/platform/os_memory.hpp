@@ -43,9 +43,11 @@ inline constexpr std::size_t huge_page_bytes = 2 * MiB;
 ///                  first of the room bytes at `to`, which become one mapping, the rest zero;
 ///                  `from` reads as zero afterwards; false: refused, `from` is as it was and both
 ///                  stay committed
+///   prefer_node    asks for memory of a NUMA node, what is there already too; -1: any; false: the
+///                  system can't
 // clang-format off
 template <class P>
-concept os_memory = requires(void* base, std::size_t bytes, placement where) {
+concept os_memory = requires(void* base, std::size_t bytes, placement where, int node) {
     { P::page_bytes() } noexcept -> std::same_as<std::size_t>;
     { P::reserve(bytes, where) } noexcept -> std::same_as<void*>;
     { P::reserve_zeros(bytes) } noexcept -> std::same_as<void*>;
@@ -56,6 +58,7 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where) {
     { P::release(base, bytes) } noexcept;
     { P::populate_huge(base, bytes) } noexcept -> std::same_as<bool>;
     { P::move_pages(base, base, bytes, bytes) } noexcept -> std::same_as<bool>;
+    { P::prefer_node(base, bytes, node) } noexcept -> std::same_as<bool>;
 };
 
 // clang-format on

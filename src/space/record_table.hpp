@@ -55,6 +55,13 @@ public:
                number % chunk_records;
     }
 
+    /// Whether at() may be asked: such a record was handed out once.
+    [[nodiscard]] bool has(base::node_index index) const noexcept {
+        auto const number = static_cast<std::size_t>(index);
+        // acquire: as in for_each()
+        return number != 0 && number <= used_.load(std::memory_order_acquire);
+    }
+
     /// Calls `visit(T&)` for every record ever handed out, free ones too.
     template <class Visit>
     void for_each(Visit visit) const noexcept {

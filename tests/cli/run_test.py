@@ -20,7 +20,7 @@ STAND_IN = sorted(glob.glob("/lib/*/libm.so.6") + glob.glob("/lib*/libm.so.6"))[
 PATIENCE_S = 30
 BOTH_WAYS = ((), ("--stats",))  # tarn becomes the program, or watches it
 KEYS = """live_bytes live_peak_bytes live_blocks mapped_bytes reserved_bytes metadata_bytes
-held_by_threads_bytes free_in_bins_bytes free_runs_bytes purged_bytes cross_thread_frees threads
+held_by_threads_bytes free_in_bins_bytes free_in_heaps_bytes free_runs_bytes purged_bytes cross_thread_frees threads
 pages resident_bytes resident_peak_bytes page_faults""".split()
 # The shell finds the folder of the statistics as any program could.
 FIND_FOLDER = 'd=${TARN_OPTIONS##*stats_file=}; d=${d%/%p}; '
@@ -469,8 +469,8 @@ class Stats(Base):
                 ("empty", "", "line 1: empty"),
                 ("garbage", "\x1b]0;x\x07\n", "line 1: expected 'tarn VERSION"),
                 ("no number", good.replace("threads 4096", "threads many"),
-                 "line 13: expected 'KEY NUMBER', found 'threads many'"),
-                ("too large", good.replace("threads 4096", "threads " + "9" * 30), "line 13"),
+                 "line 14: expected 'KEY NUMBER', found 'threads many'"),
+                ("too large", good.replace("threads 4096", "threads " + "9" * 30), "line 14"),
                 ("missing", good.replace("threads 4096\n", ""), "has no 'threads'"),
                 ("cut off", good[:100], "cut off"),
                 ("long line", "x" * 100_000, "line 1: cut off"),

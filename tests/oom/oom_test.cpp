@@ -62,6 +62,7 @@ public:
         leave_blocks_of_a_thread();
         let_time_pass();
         free_every(2);
+        use_a_heap();
         make_large();
         make_small();
         let_time_pass();
@@ -112,6 +113,45 @@ private:
                 return start;
             });
         }
+    }
+
+    /// A heap with blocks of every kind, which end with it.
+    void use_a_heap() {
+        tarn_heap_options options{};
+        options.size = sizeof options;
+        options.name = "of a scenario";
+        errno = 0;
+        tarn_heap const heap = tarn_heap_create(&options);
+        if (heap.id == 0) {
+            demand(errno == ENOMEM, "no heap without ENOMEM");
+            ++refusals_;
+            return;
+        }
+        std::size_t const before = blocks_.size();
+        for (std::size_t const bytes : {16UL, 100UL, 1000UL, 9000UL, 40 * kib, 200 * kib}) {
+            ask(bytes, quantum, [=] { return tarn_heap_malloc(heap, bytes); });
+        }
+        void* const huge = tarn_heap_malloc(heap, 300 * mib);  // untouched, ends with the heap
+        refusals_ += huge == nullptr ? 1 : 0;
+        ask(mib, quantum, [=] { return tarn_heap_calloc(heap, 1, mib); });
+        ask(100, 64 * kib, [=] { return tarn_heap_aligned_alloc(heap, 64 * kib, 100); });
+        for (std::size_t i = before; i < blocks_.size(); i += 3) {
+            live_block& block = blocks_[i];
+            check(block, block.bytes);
+            void* const moved = tarn_realloc(block.start, 2 * block.bytes);
+            refusals_ += moved == nullptr ? 1 : 0;
+            block.start = moved == nullptr ? block.start : moved;
+            check(block, block.bytes);
+            demand(tarn_heap_of(block.start).id == heap.id, "left its heap");
+        }
+        while (blocks_.size() > before) {
+            check(blocks_.back(), blocks_.back().bytes);
+            if (blocks_.size() % 2 == 0) {
+                tarn_heap_free(heap, blocks_.back().start);
+            }
+            blocks_.pop_back();
+        }
+        demand(tarn_heap_destroy(heap) == 0, "a heap that does not end");
     }
 
     void make_aligned() {

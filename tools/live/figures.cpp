@@ -82,6 +82,8 @@ figures parse(std::span<std::byte const> copy) {
     stats.size = sizeof stats;
     stats.by_class = nullptr;
     stats.by_thread = nullptr;
+    stats.by_owner = nullptr;
+    stats.owner_count = 0;
     return found;
 }
 

@@ -16,8 +16,8 @@ using cli::format_bytes;
 using cli::format_count;
 
 std::uint64_t held_bytes(tarn_stats const& stats) {
-    std::uint64_t const free =
-        stats.held_by_threads_bytes + stats.free_in_bins_bytes + stats.free_runs_bytes;
+    std::uint64_t const free = stats.held_by_threads_bytes + stats.free_in_bins_bytes +
+                               stats.free_in_heaps_bytes + stats.free_runs_bytes;
     return free - std::min(free, stats.purged_inside_bytes);
 }
 

@@ -23,6 +23,7 @@ struct atomic_counts {
     std::atomic<std::uint64_t> commits{0};
     std::atomic<std::uint64_t> purges{0};
     std::atomic<std::uint64_t> moves{0};
+    std::atomic<std::uint64_t> bindings{0};
 };
 
 constinit atomic_counts seen{};  // relaxed throughout: statistics, read when threads are done
@@ -152,6 +153,7 @@ void fake_os::reset() noexcept {
     seen.commits.store(0, std::memory_order_relaxed);
     seen.purges.store(0, std::memory_order_relaxed);
     seen.moves.store(0, std::memory_order_relaxed);
+    seen.bindings.store(0, std::memory_order_relaxed);
 }
 
 fake_os::controls& fake_os::control() noexcept { return switches; }
@@ -163,7 +165,8 @@ fake_os::counts fake_os::count() noexcept {
             .committed_bytes = seen.committed_bytes.load(std::memory_order_relaxed),
             .commits = seen.commits.load(std::memory_order_relaxed),
             .purges = seen.purges.load(std::memory_order_relaxed),
-            .moves = seen.moves.load(std::memory_order_relaxed)};
+            .moves = seen.moves.load(std::memory_order_relaxed),
+            .bindings = seen.bindings.load(std::memory_order_relaxed)};
 }
 
 std::size_t fake_os::page_bytes() noexcept { return switches.page_bytes; }
@@ -252,6 +255,12 @@ bool fake_os::move_pages(void* from, void* to, std::size_t bytes, std::size_t ro
     TARN_CHECK(bytes <= room);
     seen.moves.fetch_add(1, std::memory_order_relaxed);
     return switches.move_pages_works && !fails_now() && linux_os::move_pages(from, to, bytes, room);
+}
+
+bool fake_os::prefer_node(void* base, std::size_t bytes, int node) noexcept {
+    check_committed(base, bytes);
+    seen.bindings.fetch_add(1, std::memory_order_relaxed);
+    return !fails_now() && linux_os::prefer_node(base, bytes, node);
 }
 
 std::size_t fake_os::address_space_limit() noexcept { return switches.reserve_limit_bytes; }

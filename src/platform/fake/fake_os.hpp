@@ -43,6 +43,7 @@ struct fake_os {
         std::uint64_t commits = 0;
         std::uint64_t purges = 0;
         std::uint64_t moves = 0;
+        std::uint64_t bindings = 0;  // to NUMA nodes, and their ends
     };
 
     /// Puts all switches and counts of calls back; memory stays as it is.
@@ -60,6 +61,7 @@ struct fake_os {
     static void release(void* base, std::size_t bytes) noexcept;
     static bool populate_huge(void* base, std::size_t bytes) noexcept;
     static bool move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept;
+    static bool prefer_node(void* base, std::size_t bytes, int node) noexcept;
 
     static std::size_t address_space_limit() noexcept;
     static std::uint64_t monotonic_ms() noexcept;

@@ -326,6 +326,25 @@ bool linux_os::move_pages(void* from, void* to, std::size_t bytes, std::size_t r
     return false;
 }
 
+bool linux_os::prefer_node(void* base, std::size_t bytes, int node) noexcept {
+    // By number: libc has no mbind, and <numaif.h> belongs to a library.
+    constexpr long policy_default = 0;
+    constexpr long policy_preferred = 1;
+    constexpr long move_what_is_there = 2;
+    constexpr int nodes_max = 1024;
+    constexpr int word_bits = 64;
+    if (node < 0) {
+        return ::syscall(SYS_mbind, base, bytes, policy_default, nullptr, 0, 0) == 0;
+    }
+    if (node >= nodes_max) {
+        return false;
+    }
+    std::array<std::uint64_t, nodes_max / word_bits> mask{};
+    mask[static_cast<std::size_t>(node / word_bits)] = std::uint64_t{1} << (node % word_bits);
+    return ::syscall(SYS_mbind, base, bytes, policy_preferred, mask.data(), nodes_max + 1,
+                     move_what_is_there) == 0;
+}
+
 std::size_t linux_os::address_space_limit() noexcept {
     std::size_t limit = std::numeric_limits<std::size_t>::max();
     for (auto const resource : {RLIMIT_AS, RLIMIT_DATA}) {

@@ -30,6 +30,7 @@ struct linux_os {
     static void release(void* base, std::size_t bytes) noexcept;
     static bool populate_huge(void* base, std::size_t bytes) noexcept;
     static bool move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept;
+    static bool prefer_node(void* base, std::size_t bytes, int node) noexcept;
 
     static std::size_t address_space_limit() noexcept;
     static std::uint64_t monotonic_ms() noexcept;

@@ -139,7 +139,8 @@ TEST(statistics, count_threads_and_what_they_free_for_others) {
 
 std::uint64_t accounted_for(tarn_stats const& of) {
     return of.metadata_bytes + of.live_bytes + of.page_tail_bytes + of.fresh_bytes +
-           of.held_by_threads_bytes + of.free_in_bins_bytes + of.free_runs_bytes;
+           of.held_by_threads_bytes + of.free_in_bins_bytes + of.free_in_heaps_bytes +
+           of.free_runs_bytes;
 }
 
 TEST(statistics, account_for_every_mapped_byte) {

@@ -120,13 +120,38 @@ TEST(statistics_text, as_json_has_arrays_as_far_as_there_are) {
     of.thread_count = 1;
     std::string const text = text_of(of, TARN_STATS_JSON);
     EXPECT_NE(text.find(R"("by_thread":[{"thread_id":7,"allocations":1,"cross_thread_frees":2,)"
-                        R"("pages":3,"page_bytes":4,"free_bytes":5}]})"),
+                        R"("pages":3,"page_bytes":4,"free_bytes":5}],"by_owner":[]})"),
               std::string::npos)
         << text;
     of.by_class = nullptr;
     of.by_thread = nullptr;
-    EXPECT_NE(text_of(of, TARN_STATS_JSON).find(R"("by_class":[],"by_thread":[]})"),
+    EXPECT_NE(text_of(of, TARN_STATS_JSON).find(R"("by_class":[],"by_thread":[],"by_owner":[]})"),
               std::string::npos);
+}
+
+TEST(statistics_text, names_owners_whatever_their_names) {
+    statistics of = numbered();
+    tarn_owner_stats owners[2] = {
+        {.kind = "block_pool",
+         .name = "a \"b\\\n",
+         .owners = 3,
+         .held_bytes = 4096,
+         .live_bytes = 5},
+        {.kind = "region", .name = "", .owners = 1, .held_bytes = 6, .live_bytes = 7}};
+    of.by_owner = owners;
+    of.owner_count = 2;
+    of.size = offsetof(tarn_stats, by_owner);
+    EXPECT_NE(text_of(of, TARN_STATS_JSON).find(R"("by_owner":[])"), std::string::npos);
+    of.size = sizeof(tarn_stats);
+    std::string const json = text_of(of, TARN_STATS_JSON);
+    EXPECT_NE(json.find(R"("by_owner":[{"kind":"block_pool","name":"a \"b\\\u000a","owners":3,)"
+                        R"("held_bytes":4096,"live_bytes":5},{"kind":"region","name":"",)"),
+              std::string::npos)
+        << json;
+    std::string const report = text_of(of, TARN_STATS_REPORT);
+    EXPECT_NE(report.find("  region                                 1         6 B         7 B\n"),
+              std::string::npos)
+        << report;
 }
 
 TEST(statistics_text, for_prometheus_says_what_each_metric_is) {

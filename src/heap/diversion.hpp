@@ -1,0 +1,94 @@
+// heap/diversion.hpp - diversion: answers every operation of a thread in its heap's place.
+//
+// Threads    a diversion belongs to the thread that began it, and is seen by no other
+// Always     this_thread of a diverted thread is diverted_heap, whose lists are empty for ever: so
+//            each operation takes the slow path, which asks the thread's chain of diversions, the
+//            latest first. While one answers, and beneath it, the thread's own heap serves as
+//            ever: what the answer itself allocates is not diverted, and what it begins takes
+//            effect after it.
+// Cost       none for others: no instruction on any fast path, a comparison on slow ones
+// Source     docs/design/testing.md
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "heap/thread_heap.hpp"
+
+namespace tarn::impl::heap {
+
+enum class operation_kind : std::uint8_t {
+    allocate,
+    allocate_zeroed,
+    allocate_aligned,
+    reallocate,
+    deallocate
+};
+
+/// What a thread asks of its heap.
+struct operation {
+    operation_kind kind;
+    void* block = nullptr;  // of reallocate and deallocate; not null
+    std::size_t bytes = 0;  // as asked for: may be more than there can be
+    std::size_t alignment = 0;
+    void const* caller = nullptr;
+};
+
+class diversion {
+public:
+    /// The operation's result; null with errno set where it fails, null for deallocate. Whoever
+    /// does not want to decide calls pass_on().
+    using answer = void* (*)(diversion& self, operation const& asked) noexcept;
+
+    explicit constexpr diversion(answer by) noexcept : answer_{by} {}
+
+    diversion(diversion const&) = delete;
+    diversion& operator=(diversion const&) = delete;
+
+    /// From here on the calling thread's operations come to this diversion first.
+    void begin() noexcept;
+
+    /// Ends that; in any order with others. False: it has not begun in this thread.
+    [[nodiscard]] bool end() noexcept;
+
+    /// What the diversions begun before, and at last the heap, make of the operation.
+    [[nodiscard]] void* pass_on(operation const& asked) noexcept;
+
+    /// What the heap makes of it. Only for an answer.
+    [[nodiscard]] static void* perform(operation const& asked) noexcept;
+
+private:
+    friend void* answer_diverted(operation const& asked) noexcept;
+    friend class undiverted;
+
+    answer answer_;
+    diversion* outer_ = nullptr;
+    // Of the one begun last: what this_thread would be, while that is diverted_heap.
+    thread_heap* own_ = nullptr;
+};
+
+/// The slow paths' way in: the operation of a thread whose this_thread is diverted_heap.
+TARN_COLD void* answer_diverted(operation const& asked) noexcept;
+
+/// Ends all diversions of the calling thread, which ends itself.
+void end_diversions() noexcept;
+
+/// What this_thread would be without diversions.
+[[nodiscard]] thread_heap* own_heap() noexcept;
+
+/// Over this scope the calling thread is served by its own heap.
+class undiverted {
+public:
+    undiverted() noexcept;
+    ~undiverted();
+    undiverted(undiverted const&) = delete;
+    undiverted& operator=(undiverted const&) = delete;
+
+    /// The heap to use in place of one that this_thread was.
+    [[nodiscard]] static thread_heap* in_place_of(thread_heap* heap) noexcept;
+
+private:
+    bool was_diverted_;
+};
+
+}  // namespace tarn::impl::heap
