@@ -9,6 +9,7 @@
 #include "platform/event_files.hpp"
 #include "platform/os.hpp"
 #include "platform/threads.hpp"
+#include "heap/diversion.hpp"
 #include "heap/process.hpp"
 #include "control/options.hpp"
 
@@ -330,10 +331,13 @@ bool is_caller() noexcept {
 /// With a heap, this thread would count as one of the program's. What calls allocate and free is
 /// then served as for threads past their exit.
 void do_without_heap() noexcept {
-    if (heap::this_thread == &heap::empty_heap) {
+    heap::thread_heap* const own = heap::own_heap();
+    if (own == &heap::empty_heap) {
+        heap::end_diversions();
         heap::this_thread = &heap::finished_heap;
-    } else if (heap::this_thread != &heap::finished_heap) {
-        heap::leave_thread(*heap::this_thread);
+        heap::divert_finished_thread();
+    } else if (own != &heap::finished_heap) {
+        heap::leave_thread(*own);
     }
 }
 

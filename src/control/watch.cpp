@@ -64,14 +64,8 @@ tarn_operation describe(operation const& asked) noexcept {
 
 /// Of a live block; 0: `block` is none, which its operation reports.
 std::uint64_t bytes_of(void const* block) noexcept {
-    heap::page const* const home = heap::page_of(block);
-    if (home == nullptr) {
-        return 0;
-    }
-    heap::page_kind const kind = home->kind.load(std::memory_order_relaxed);
-    bool const is_start =
-        kind == heap::page_kind::small ? home->is_block_start(block) : block == home->start;
-    return is_start && kind != heap::page_kind::none ? home->block_bytes.get() : 0;
+    heap::found_block const found = heap::find_block_around(block);
+    return found.start == block ? found.bytes : 0;
 }
 
 bool is_refused(tarn_watch const& watch, operation const& asked) noexcept {

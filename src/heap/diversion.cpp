@@ -1,36 +1,47 @@
 #include "heap/diversion.hpp"
 
 #include "base/check.hpp"
+#include "base/errno_keeper.hpp"
 #include "heap/process.hpp"
 
 namespace tarn::impl::heap {
 
 namespace {
 
-// The chain of the calling thread: what was begun last. Beside this_thread, and read on slow paths
-// alone. While there is a chain, this_thread is diverted_heap, or the own heap serves for a while.
+// Beside this_thread, and read on slow paths alone.
+struct thread_state {
+    diversion* first = nullptr;  // what was begun last
+    // Not null: the thread is diverted, this is what this_thread would be, and this_thread is
+    // diverted_heap but for the times when the own heap serves.
+    thread_heap* own = nullptr;
+};
+
 #if defined(TARN_TLS_MODEL_DYNAMIC) && TARN_TLS_MODEL_DYNAMIC
-thread_local constinit diversion* first = nullptr;
+thread_local constinit thread_state state;
 #else
-__attribute__((tls_model("initial-exec"))) thread_local constinit diversion* first = nullptr;
+__attribute__((tls_model("initial-exec"))) thread_local constinit thread_state state;
 #endif
 
 bool is_diverted() noexcept { return this_thread == &diverted_heap; }
 
+void divert() noexcept {
+    state.own = this_thread;
+    this_thread = &diverted_heap;
+}
+
 }  // namespace
 
 void diversion::begin() noexcept {
-    bool const own_serves = first != nullptr && !is_diverted();
-    own_ = own_heap();
-    outer_ = first;
-    first = this;
-    if (!own_serves) {
-        this_thread = &diverted_heap;
+    static_cast<void>(divert_if_new(this_thread));
+    outer_ = state.first;
+    state.first = this;
+    if (state.own == nullptr) {
+        divert();
     }
 }
 
 bool diversion::end() noexcept {
-    diversion** link = &first;
+    diversion** link = &state.first;
     while (*link != nullptr && *link != this) {
         link = &(*link)->outer_;
     }
@@ -38,12 +49,11 @@ bool diversion::end() noexcept {
         return false;
     }
     *link = outer_;
-    if (link == &first && is_diverted()) {
-        if (outer_ != nullptr) {
-            outer_->own_ = own_;
-        } else {
-            this_thread = own_;
+    if (state.first == nullptr && current_stand_in() == nullptr) {
+        if (is_diverted()) {
+            this_thread = state.own;
         }
+        state.own = nullptr;
     }
     return true;
 }
@@ -53,16 +63,22 @@ void* diversion::pass_on(operation const& asked) noexcept {
 }
 
 void* diversion::perform(operation const& asked) noexcept {
+    stand_in const* const all = current_stand_in();
+    return all == nullptr ? perform_in_heap(asked) : all->answer(asked);
+}
+
+void* perform_in_heap(operation const& asked) noexcept {
     thread_heap* const own = own_heap();
     switch (asked.kind) {
         case operation_kind::allocate: {
             void* const block = own->try_allocate(asked.bytes);
-            return block != nullptr ? block : allocate_for(own, asked.bytes, asked.caller);
+            return block != nullptr ? block
+                                    : allocate_for(own, asked.bytes, asked.caller, asked.by);
         }
         case operation_kind::allocate_zeroed:
             return allocate_zeroed(own, asked.bytes, asked.caller);
         case operation_kind::allocate_aligned:
-            return allocate_aligned(own, asked.bytes, asked.alignment, asked.caller);
+            return allocate_aligned(own, asked.bytes, asked.alignment, asked.caller, asked.by);
         case operation_kind::reallocate:
             return reallocate(own, asked.block, asked.bytes, asked.caller);
         case operation_kind::deallocate:
@@ -72,34 +88,54 @@ void* diversion::perform(operation const& asked) noexcept {
     return nullptr;
 }
 
+stand_in const* current_stand_in() noexcept { return process_state::options.answers; }
+
+thread_heap* divert_if_new(thread_heap* heap) noexcept {
+    // A thread that has none yet while its own heap serves is beneath an answer.
+    if (heap != &empty_heap || state.own != nullptr) [[likely]] {
+        return heap;
+    }
+    base::errno_keeper const keeper;
+    if (!start_process() || current_stand_in() == nullptr) {
+        return heap;
+    }
+    divert();
+    return &diverted_heap;
+}
+
 void* answer_diverted(operation const& asked) noexcept {
-    TARN_ASSERT(first != nullptr);
     undiverted const served;
-    return first->answer_(*first, asked);
+    diversion* const first = state.first;
+    return first == nullptr ? diversion::perform(asked) : first->answer_(*first, asked);
 }
 
 void end_diversions() noexcept {
     this_thread = own_heap();
-    first = nullptr;
+    state = {};
+}
+
+void divert_finished_thread() noexcept {
+    if (current_stand_in() != nullptr) {
+        divert();
+    }
 }
 
 thread_heap* own_heap() noexcept { return undiverted::in_place_of(this_thread); }
 
-undiverted::undiverted() noexcept : was_diverted_{is_diverted()} {
+undiverted::undiverted() noexcept : was_diverted_{divert_if_new(this_thread) == &diverted_heap} {
     if (was_diverted_) {
-        this_thread = first->own_;
+        this_thread = state.own;
     }
 }
 
 undiverted::~undiverted() {
-    if (was_diverted_ && first != nullptr && !is_diverted()) {
-        first->own_ = this_thread;  // it may have got its first heap meanwhile
-        this_thread = &diverted_heap;
+    if (was_diverted_ && state.own != nullptr && !is_diverted()) {
+        divert();  // it may have got its first heap meanwhile
     }
 }
 
 thread_heap* undiverted::in_place_of(thread_heap* heap) noexcept {
-    return heap == &diverted_heap ? first->own_ : heap;
+    return heap == &diverted_heap ? state.own : heap;
 }
 
 }  // namespace tarn::impl::heap

@@ -1,11 +1,16 @@
 // heap/diversion.hpp - diversion: answers every operation of a thread in its heap's place.
+// stand_in: answers those of all threads, for as long as the process lives.
 //
-// Threads    a diversion belongs to the thread that began it, and is seen by no other
+// Threads    a diversion belongs to the thread that began it, and is seen by no other. A stand-in
+// is
+//            called by any thread, also by one that is past its exit hook.
 // Always     this_thread of a diverted thread is diverted_heap, whose lists are empty for ever: so
 //            each operation takes the slow path, which asks the thread's chain of diversions, the
-//            latest first. While one answers, and beneath it, the thread's own heap serves as
-//            ever: what the answer itself allocates is not diverted, and what it begins takes
-//            effect after it.
+//            latest first, and at last the stand-in. While one answers, and beneath it, the
+//            thread's own heap serves as ever: what the answer itself allocates is not diverted,
+//            and what it begins takes effect after it. Where there is a stand-in every thread is
+//            diverted from its first operation on. Blocks may be older, or allocated beneath it: it
+//            knows which it has made.
 // Cost       none for others: no instruction on any fast path, a comparison on slow ones
 // Source     docs/design/testing.md
 #pragma once
@@ -28,10 +33,21 @@ enum class operation_kind : std::uint8_t {
 /// What a thread asks of its heap.
 struct operation {
     operation_kind kind;
+    family by = family::malloc;
     void* block = nullptr;  // of reallocate and deallocate; not null
-    std::size_t bytes = 0;  // as asked for: may be more than there can be
-    std::size_t alignment = 0;
+    std::size_t bytes = 0;  // as asked for: may be more than there can be. deallocate: 0: not told
+    std::size_t alignment = 0;  // of allocate_aligned; deallocate: 0: not told
     void const* caller = nullptr;
+};
+
+/// See above. No function may be null.
+struct stand_in {
+    /// As a diversion's answer.
+    void* (*answer)(operation const& asked) noexcept;
+    /// As heap::usable_bytes().
+    std::size_t (*usable_bytes)(void const* block, void const* caller) noexcept;
+    /// As heap::find_block_around().
+    found_block (*find_block_around)(void const* ptr) noexcept;
 };
 
 class diversion {
@@ -54,29 +70,40 @@ public:
     /// What the diversions begun before, and at last the heap, make of the operation.
     [[nodiscard]] void* pass_on(operation const& asked) noexcept;
 
-    /// What the heap makes of it. Only for an answer.
+    /// What the stand-in or else the heap makes of it. Only for an answer.
     [[nodiscard]] static void* perform(operation const& asked) noexcept;
 
 private:
     friend void* answer_diverted(operation const& asked) noexcept;
-    friend class undiverted;
 
     answer answer_;
     diversion* outer_ = nullptr;
-    // Of the one begun last: what this_thread would be, while that is diverted_heap.
-    thread_heap* own_ = nullptr;
 };
+
+/// What the calling thread's own heap makes of an operation. Only beneath an answer.
+[[nodiscard]] void* perform_in_heap(operation const& asked) noexcept;
+
+/// The process's, or null. Only after start_process().
+[[nodiscard]] stand_in const* current_stand_in() noexcept;
+
+/// Slow paths begin with this: what to take in place of `heap`, which this_thread was. A thread
+/// whose first operation this is becomes diverted where there is a stand-in.
+[[nodiscard]] thread_heap* divert_if_new(thread_heap* heap) noexcept;
 
 /// The slow paths' way in: the operation of a thread whose this_thread is diverted_heap.
 TARN_COLD void* answer_diverted(operation const& asked) noexcept;
 
-/// Ends all diversions of the calling thread, which ends itself.
+/// Ends all diversions of the calling thread, which ends itself. Its heap serves it.
 void end_diversions() noexcept;
+
+/// After that, when the thread's heap is no longer its own: the stand-in serves it again, if there
+/// is one.
+void divert_finished_thread() noexcept;
 
 /// What this_thread would be without diversions.
 [[nodiscard]] thread_heap* own_heap() noexcept;
 
-/// Over this scope the calling thread is served by its own heap.
+/// Over this scope the calling thread is served by its own heap, which it may get there.
 class undiverted {
 public:
     undiverted() noexcept;

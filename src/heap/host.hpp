@@ -11,8 +11,12 @@
 
 namespace tarn::impl::heap {
 
+struct stand_in;  // heap/diversion.hpp
+
 struct heap_options {
     space::space_options space;
+    // Answers the operations of all threads in place of their heaps; null: nothing does.
+    stand_in const* answers = nullptr;
     std::size_t thread_cache_bytes = 4 * MiB;  // partly free pages a thread keeps from others
     std::size_t thread_empty_bytes = 1 * MiB;  // empty pages a thread keeps
     // Bytes of blocks between two that are sampled, where a block counts as 256 bytes at most; 0:

@@ -91,6 +91,7 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
 /// calloc where the class has no list, or clearing may not be needed.
 TARN_COLD void* allocate_zeroed_slow(thread_heap* heap, std::size_t bytes,
                                      void const* caller) noexcept {
+    heap = divert_if_new(heap);
     if (heap == &diverted_heap) [[unlikely]] {
         return answer_diverted(
             {.kind = operation_kind::allocate_zeroed, .bytes = bytes, .caller = caller});
@@ -184,10 +185,11 @@ void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
     return allocate_for(heap, bytes, __builtin_return_address(0));
 }
 
-void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller) noexcept {
+void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller, family by) noexcept {
+    heap = divert_if_new(heap);
     if (heap == &diverted_heap) [[unlikely]] {
         return answer_diverted(
-            {.kind = operation_kind::allocate, .bytes = bytes, .caller = caller});
+            {.kind = operation_kind::allocate, .by = by, .bytes = bytes, .caller = caller});
     }
     if (!is_possible("malloc", bytes, caller)) {
         errno = ENOMEM;
@@ -204,14 +206,36 @@ void deallocate_slow(void* ptr, thread_heap* heap) noexcept {
     deallocate_for(heap, ptr, __builtin_return_address(0));
 }
 
-void deallocate_for(thread_heap* heap, void* ptr, void const* caller) noexcept {
+namespace {
+
+void deallocate_told(thread_heap* heap, void* ptr, told what, void const* caller) noexcept {
+    heap = divert_if_new(heap);
+    base::errno_keeper const keeper;
     if (heap == &diverted_heap) [[unlikely]] {
-        static_cast<void>(
-            answer_diverted({.kind = operation_kind::deallocate, .block = ptr, .caller = caller}));
+        static_cast<void>(answer_diverted({.kind = operation_kind::deallocate,
+                                           .by = what.by,
+                                           .block = ptr,
+                                           .bytes = what.bytes,
+                                           .alignment = what.alignment,
+                                           .caller = caller}));
         return;
     }
-    base::errno_keeper const keeper;
     with_heap(heap, [ptr, caller](thread_heap& own) { free_block(own, ptr, "free", caller); });
+}
+
+}  // namespace
+
+void deallocate_for(thread_heap* heap, void* ptr, void const* caller) noexcept {
+    deallocate_told(heap, ptr, {.by = family::malloc}, caller);
+}
+
+void deallocate_told_slow(void* ptr, thread_heap* heap, std::size_t bytes, std::size_t alignment,
+                          family by) noexcept {
+    if (ptr == nullptr || heap->try_adopt_stray(ptr) || deallocate_quickly(heap, ptr)) {
+        return;
+    }
+    deallocate_told(heap, ptr, {.by = by, .bytes = bytes, .alignment = alignment},
+                    __builtin_return_address(0));
 }
 
 void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noexcept {
@@ -231,9 +255,11 @@ void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) 
 }
 
 void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignment,
-                       void const* caller) noexcept {
+                       void const* caller, family by) noexcept {
+    heap = divert_if_new(heap);
     if (heap == &diverted_heap) [[unlikely]] {
         return answer_diverted({.kind = operation_kind::allocate_aligned,
+                                .by = by,
                                 .bytes = bytes,
                                 .alignment = alignment,
                                 .caller = caller});
@@ -256,6 +282,7 @@ void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignme
 }
 
 void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes, void const* caller) noexcept {
+    heap = divert_if_new(heap);
     if (heap == &diverted_heap) [[unlikely]] {
         return answer_diverted(
             {.kind = operation_kind::reallocate, .block = ptr, .bytes = bytes, .caller = caller});
@@ -288,12 +315,25 @@ std::size_t scavenge(thread_heap* heap, void const* caller) noexcept {
 }
 
 std::size_t usable_bytes(void const* ptr, void const* caller) noexcept {
+    if (stand_in const* const all = current_stand_in()) {
+        undiverted const served;
+        return all->usable_bytes(ptr, caller);
+    }
+    return usable_bytes_in_heap(ptr, caller);
+}
+
+std::size_t usable_bytes_in_heap(void const* ptr, void const* caller) noexcept {
     misuse_verdict verdict = misuse_verdict::ignore;
     page const* const home = find_block("malloc_usable_size", ptr, caller, &verdict);
     return home == nullptr ? 0 : home->block_bytes.get();
 }
 
 found_block find_block_around(void const* ptr) noexcept {
+    stand_in const* const all = current_stand_in();
+    return all == nullptr ? find_block_in_heap(ptr) : all->find_block_around(ptr);
+}
+
+found_block find_block_in_heap(void const* ptr) noexcept {
     page const* const home = page_of(ptr);
     page_kind const kind =
         home == nullptr ? page_kind::none : home->kind.load(std::memory_order_relaxed);

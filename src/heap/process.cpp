@@ -113,6 +113,14 @@ void leave_thread(thread_heap& heap) noexcept {
     process.active_heaps.fetch_sub(1, std::memory_order_relaxed);
     process.heaps.push(process.idle_heaps, heap);
     host_thread_left();
+    divert_finished_thread();
+}
+
+void enter_if_new() noexcept {
+    undiverted const served;
+    if (this_thread == &empty_heap) {
+        static_cast<void>(enter_thread());
+    }
 }
 
 page* new_user_page() noexcept {

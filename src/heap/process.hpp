@@ -93,11 +93,7 @@ TARN_HIDDEN extern constinit thread_heap late_heap;      // serves those, under 
 
 /// For what takes locks without allocating: from here on fork holds them. Without memory for that
 /// nothing happens.
-inline void enter_if_new() noexcept {
-    if (this_thread == &empty_heap) {
-        static_cast<void>(enter_thread());
-    }
-}
+void enter_if_new() noexcept;
 
 /// Calls use(thread_heap&) with the heap that serves a thread whose this_thread is `heap`.
 template <class Use>

@@ -35,6 +35,16 @@ using process_page_map = space::page_map<page, platform::os>;
 /// Which page owns an address, for the whole process.
 TARN_HIDDEN extern constinit process_page_map pages;
 
+/// Which functions a block is allocated with, and freed: modes that check compare the two.
+enum class family : std::uint8_t { malloc, new_one, new_array };
+
+/// What a free says of its block beside the address.
+struct told {
+    family by;
+    std::size_t bytes = 0;      // 0: nothing
+    std::size_t alignment = 0;  // 0: nothing
+};
+
 /// A life of a heap record.
 enum class heap_phase : std::uint8_t { unused, active, vanished /* its thread died in fork */ };
 
@@ -67,6 +77,14 @@ public:
 
     /// `ptr`: null, or a block of any heap. Misuse is reported as far as fast mode sees it.
     TARN_HOT void deallocate(void* ptr) noexcept;
+
+    /// The same for whoever knows more of the block.
+    template <family By>
+    TARN_HOT void deallocate_as(void* ptr) noexcept;
+    template <family By>
+    TARN_HOT void deallocate_as(void* ptr, std::size_t bytes) noexcept;
+    template <family By>
+    TARN_HOT void deallocate_aligned(void* ptr, std::size_t bytes, std::size_t alignment) noexcept;
 
     /// A block that is known to begin at `ptr` in the page `home`.
     TARN_HOT void deallocate_in(page* home, void* ptr) noexcept;
@@ -144,7 +162,10 @@ public:
     base::node_index self_index{base::node_index::none};
 
 private:
-    TARN_HOT void deallocate_own(page& home, void* ptr) noexcept;
+    template <class Slow>
+    TARN_HOT void deallocate_or(void* ptr, Slow slow) noexcept;
+    template <class Slow>
+    TARN_HOT void deallocate_own(page& home, void* ptr, Slow slow) noexcept;
 
     static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
         // One writer: no read-modify-write needed.
@@ -232,8 +253,13 @@ TARN_HIDDEN extern thread_local constinit thread_heap* this_thread
 /// The cold half of deallocate(): null, foreign, another thread's, large. Keeps errno.
 TARN_COLD void deallocate_slow(void* ptr, thread_heap* heap) noexcept;
 
+/// The same for whoever knows more of the block.
+TARN_COLD void deallocate_told_slow(void* ptr, thread_heap* heap, std::size_t bytes,
+                                    std::size_t alignment, family by) noexcept;
+
 /// Both in full, for a caller that is named.
-[[nodiscard]] void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller) noexcept;
+[[nodiscard]] void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller,
+                                 family by = family::malloc) noexcept;
 void deallocate_for(thread_heap* heap, void* ptr, void const* caller) noexcept;
 
 /// The page has just become empty, or `ptr` was freed into an empty one. Keeps errno.
@@ -245,7 +271,7 @@ TARN_COLD void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noex
 
 /// `alignment`: a power of two.
 [[nodiscard]] void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignment,
-                                     void const* caller) noexcept;
+                                     void const* caller, family by = family::malloc) noexcept;
 
 /// `ptr` not null, `bytes` > 0. Null: out of memory or misuse, and the block stays as it was.
 [[nodiscard]] void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes,
@@ -265,6 +291,12 @@ std::size_t scavenge(thread_heap* heap, void const* caller) noexcept;
 
 /// Bytes that may be used in the block; 0 after a report where `ptr` is no block.
 [[nodiscard]] std::size_t usable_bytes(void const* ptr, void const* caller) noexcept;
+
+/// The same, and find_block_around(), of the heap's own blocks where a stand-in made others of them
+/// (heap/diversion.hpp). Only for that.
+[[nodiscard]] std::size_t usable_bytes_in_heap(void const* ptr, void const* caller) noexcept;
+struct found_block;
+[[nodiscard]] found_block find_block_in_heap(void const* ptr) noexcept;
 
 /// A block, live or freed; none: null and 0.
 struct found_block {
@@ -330,27 +362,53 @@ TARN_HOT void* thread_heap::allocate(std::size_t bytes) noexcept {
     return block;
 }
 
-TARN_HOT void thread_heap::deallocate(void* ptr) noexcept {
+template <class Slow>
+TARN_HOT void thread_heap::deallocate_or(void* ptr, Slow slow) noexcept {
     page* const home = pages.find(ptr);
     // A page's owner field equals `this` only if this thread stored it and has not left the page
     // since: a relaxed read may be stale, but never falsely equal.
     if (home == nullptr || !home->owner.equals(this) || !home->is_block_start(ptr)) [[unlikely]] {
-        return deallocate_slow(ptr, this);
+        return slow(ptr, this);
     }
-    deallocate_own(*home, ptr);
+    deallocate_own(*home, ptr, slow);
+}
+
+TARN_HOT void thread_heap::deallocate(void* ptr) noexcept { deallocate_or(ptr, &deallocate_slow); }
+
+template <family By>
+TARN_HOT void thread_heap::deallocate_as(void* ptr) noexcept {
+    deallocate_or(ptr, [](void* block, thread_heap* heap) {
+        return deallocate_told_slow(block, heap, 0, 0, By);
+    });
+}
+
+template <family By>
+TARN_HOT void thread_heap::deallocate_as(void* ptr, std::size_t bytes) noexcept {
+    deallocate_or(ptr, [bytes](void* block, thread_heap* heap) {
+        return deallocate_told_slow(block, heap, bytes, 0, By);
+    });
+}
+
+template <family By>
+TARN_HOT void thread_heap::deallocate_aligned(void* ptr, std::size_t bytes,
+                                              std::size_t alignment) noexcept {
+    deallocate_or(ptr, [bytes, alignment](void* block, thread_heap* heap) {
+        return deallocate_told_slow(block, heap, bytes, alignment, By);
+    });
 }
 
 TARN_HOT void thread_heap::deallocate_in(page* home, void* ptr) noexcept {
     if (!home->owner.equals(this)) [[unlikely]] {
         return deallocate_slow(ptr, this);
     }
-    deallocate_own(*home, ptr);
+    deallocate_own(*home, ptr, &deallocate_slow);
 }
 
-TARN_HOT void thread_heap::deallocate_own(page& home, void* ptr) noexcept {
+template <class Slow>
+TARN_HOT void thread_heap::deallocate_own(page& home, void* ptr, Slow slow) noexcept {
     block** const list = home.frees.get();
     if (ptr == *list) [[unlikely]] {
-        return deallocate_slow(ptr, this);
+        return slow(ptr, this);
     }
     if (home.push_to(*list, ptr)) [[unlikely]] {
         return heap::deallocate_emptied(ptr, &home, this);

@@ -147,8 +147,14 @@ void* reallocate_in(thread_heap& heap, page& home, void* ptr, std::size_t bytes,
 bool expand(thread_heap* caller_heap, void* ptr, std::size_t bytes, void const* caller) noexcept {
     base::errno_keeper const keeper;
     undiverted const served;
+    page* home = page_of(ptr);
+    bool const is_users =
+        home != nullptr && home->serves_user_heaps.load(std::memory_order_relaxed);
+    if (current_stand_in() != nullptr && !is_users) {
+        return bytes <= usable_bytes(ptr, caller);
+    }
     misuse_verdict verdict = misuse_verdict::ignore;
-    page* const home = find_block("tarn_expand", ptr, caller, &verdict);
+    home = find_block("tarn_expand", ptr, caller, &verdict);
     if (home == nullptr || bytes > bytes_max) {
         return false;
     }

@@ -65,13 +65,12 @@ void* tarn_reallocarray(void* block, std::size_t count, std::size_t bytes) noexc
     return entry::reallocarray(block, count, bytes, TARN_CALLER);
 }
 
-void tarn_free_sized(void* block, std::size_t /*bytes*/) noexcept {
-    this_thread->deallocate(block);
+void tarn_free_sized(void* block, std::size_t bytes) noexcept {
+    this_thread->deallocate_as<tarn::impl::heap::family::malloc>(block, bytes);
 }
 
-void tarn_free_aligned_sized(void* block, std::size_t /*alignment*/,
-                             std::size_t /*bytes*/) noexcept {
-    this_thread->deallocate(block);
+void tarn_free_aligned_sized(void* block, std::size_t alignment, std::size_t bytes) noexcept {
+    this_thread->deallocate_aligned<tarn::impl::heap::family::malloc>(block, bytes, alignment);
 }
 
 void* tarn_aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {

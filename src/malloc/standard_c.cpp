@@ -26,13 +26,12 @@ TARN_API void* reallocarray(void* block, std::size_t count, std::size_t bytes) n
     return entry::reallocarray(block, count, bytes, TARN_CALLER);
 }
 
-TARN_API void free_sized(void* block, std::size_t /*bytes*/) noexcept {
-    this_thread->deallocate(block);
+TARN_API void free_sized(void* block, std::size_t bytes) noexcept {
+    this_thread->deallocate_as<tarn::impl::heap::family::malloc>(block, bytes);
 }
 
-TARN_API void free_aligned_sized(void* block, std::size_t /*alignment*/,
-                                 std::size_t /*bytes*/) noexcept {
-    this_thread->deallocate(block);
+TARN_API void free_aligned_sized(void* block, std::size_t alignment, std::size_t bytes) noexcept {
+    this_thread->deallocate_aligned<tarn::impl::heap::family::malloc>(block, bytes, alignment);
 }
 
 TARN_API void cfree(void* block) noexcept { this_thread->deallocate(block); }

@@ -23,25 +23,37 @@ __asm__(
 
 namespace {
 
-void* allocate(std::size_t bytes, void const* caller) noexcept {
-    void* const block = this_thread->try_allocate(bytes);
-    return block != nullptr ? block : heap::allocate_for(this_thread, bytes, caller);
+using heap::family;
+
+/// What a form of operator new is asked for, and by whom.
+struct request {
+    std::size_t bytes;
+    std::size_t alignment = 0;  // 0: the usual one
+    family by;
+    void const* caller;
+};
+
+void* allocate(request const& asked) noexcept {
+    void* const block = this_thread->try_allocate(asked.bytes);
+    return block != nullptr ? block
+                            : heap::allocate_for(this_thread, asked.bytes, asked.caller, asked.by);
 }
 
 /// One attempt; the heap's own slow path sets errno, which operator new leaves as it was.
-void* attempt(std::size_t bytes, std::size_t alignment, void const* caller) noexcept {
+void* attempt(request const& asked) noexcept {
     int const kept = errno;
-    void* const block = alignment <= tarn::impl::sizing::quantum
-                            ? allocate(bytes, caller)
-                            : heap::allocate_aligned(this_thread, bytes, alignment, caller);
+    void* const block = asked.alignment <= tarn::impl::sizing::quantum
+                            ? allocate(asked)
+                            : heap::allocate_aligned(this_thread, asked.bytes, asked.alignment,
+                                                     asked.caller, asked.by);
     errno = kept;
     return block;
 }
 
 /// [new.delete.single]: asks the new_handler for memory until there is some or it gives up.
-TARN_COLD void* new_slow(std::size_t bytes, std::size_t alignment, void const* caller) {
+TARN_COLD void* new_slow(request const& asked) {
     for (;;) {
-        if (void* const block = attempt(bytes, alignment, caller)) {
+        if (void* const block = attempt(asked)) {
             return block;
         }
         cxx_runtime::new_handler const handler = cxx_runtime::current_new_handler();
@@ -52,11 +64,10 @@ TARN_COLD void* new_slow(std::size_t bytes, std::size_t alignment, void const* c
     }
 }
 
-TARN_COLD void* nothrow_new_slow(std::size_t bytes, std::size_t alignment,
-                                 void const* caller) noexcept {
+TARN_COLD void* nothrow_new_slow(request const& asked) noexcept {
     try {
         for (;;) {
-            if (void* const block = attempt(bytes, alignment, caller)) {
+            if (void* const block = attempt(asked)) {
                 return block;
             }
             cxx_runtime::new_handler const handler = cxx_runtime::current_new_handler();
@@ -70,11 +81,15 @@ TARN_COLD void* nothrow_new_slow(std::size_t bytes, std::size_t alignment,
     }
 }
 
-TARN_COLD void* new_plain_slow(std::size_t bytes) { return new_slow(bytes, 0, TARN_CALLER); }
+template <family By>
+TARN_COLD void* new_plain_slow(std::size_t bytes) {
+    return new_slow({.bytes = bytes, .by = By, .caller = TARN_CALLER});
+}
 
+template <family By>
 TARN_HOT void* new_plain(std::size_t bytes) {
     void* const block = this_thread->try_allocate(bytes);
-    return block != nullptr ? block : new_plain_slow(bytes);
+    return block != nullptr ? block : new_plain_slow<By>(bytes);
 }
 
 }  // namespace
@@ -88,9 +103,17 @@ TARN_REPLACEABLE void* operator new(std::size_t bytes);
 TARN_REPLACEABLE void* operator new[](std::size_t bytes);
 TARN_REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment);
 TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment);
+TARN_REPLACEABLE void operator delete(void* block) noexcept;
+TARN_REPLACEABLE void operator delete[](void* block) noexcept;
+TARN_REPLACEABLE void operator delete(void* block, std::align_val_t alignment) noexcept;
+TARN_REPLACEABLE void operator delete[](void* block, std::align_val_t alignment) noexcept;
 
 // Ours in any case.
 extern "C" {
+TARN_HIDDEN void tarn_own_delete(void* block) noexcept;
+TARN_HIDDEN void tarn_own_delete_array(void* block) noexcept;
+TARN_HIDDEN void tarn_own_delete_aligned(void* block, std::align_val_t alignment) noexcept;
+TARN_HIDDEN void tarn_own_delete_array_aligned(void* block, std::align_val_t alignment) noexcept;
 TARN_HIDDEN void* tarn_own_new(std::size_t bytes);
 TARN_HIDDEN void* tarn_own_new_array(std::size_t bytes);
 TARN_HIDDEN void* tarn_own_new_aligned(std::size_t bytes, std::align_val_t alignment);
@@ -100,17 +123,20 @@ __asm__(
     ".set tarn_own_new, _Znwm\n"
     ".set tarn_own_new_array, _Znam\n"
     ".set tarn_own_new_aligned, _ZnwmSt11align_val_t\n"
-    ".set tarn_own_new_array_aligned, _ZnamSt11align_val_t\n");
+    ".set tarn_own_new_array_aligned, _ZnamSt11align_val_t\n"
+    ".set tarn_own_delete, _ZdlPv\n"
+    ".set tarn_own_delete_array, _ZdaPv\n"
+    ".set tarn_own_delete_aligned, _ZdlPvSt11align_val_t\n"
+    ".set tarn_own_delete_array_aligned, _ZdaPvSt11align_val_t\n");
 
 namespace {
 
 /// What a form that may not throw makes of the program's own form, which may. Ours are not asked:
 /// a program without a C++ runtime has none that could catch.
 template <class New>
-void* without_throwing(New make, bool is_ours, std::size_t bytes, std::size_t alignment,
-                       void const* caller) noexcept {
+void* without_throwing(New make, bool is_ours, request const& asked) noexcept {
     if (is_ours) {
-        return nothrow_new_slow(bytes, alignment, caller);
+        return nothrow_new_slow(asked);
     }
     try {
         return make();
@@ -142,47 +168,94 @@ bool aligned_array_is_ours() noexcept {
     return programs == tarn_own_new_array_aligned && aligned_is_ours();
 }
 
+using plain_delete = void (*)(void*) noexcept;
+using aligned_delete = void (*)(void*, std::align_val_t) noexcept;
+
+bool delete_is_ours() noexcept {
+    plain_delete const programs = &::operator delete;
+    return programs == tarn_own_delete;
+}
+
+bool delete_array_is_ours() noexcept {
+    plain_delete const programs = &::operator delete[];
+    return programs == tarn_own_delete_array && delete_is_ours();
+}
+
+bool aligned_delete_is_ours() noexcept {
+    aligned_delete const programs = &::operator delete;
+    return programs == tarn_own_delete_aligned;
+}
+
+bool aligned_delete_array_is_ours() noexcept {
+    aligned_delete const programs = &::operator delete[];
+    return programs == tarn_own_delete_array_aligned && aligned_delete_is_ours();
+}
+
 }  // namespace
 
 // NOLINTBEGIN(misc-new-delete-overloads): these are the replacements
-TARN_REPLACEABLE void* operator new(std::size_t bytes) { return new_plain(bytes); }
+TARN_REPLACEABLE void* operator new(std::size_t bytes) { return new_plain<family::new_one>(bytes); }
 
-TARN_REPLACEABLE void* operator new[](std::size_t bytes) { return ::operator new(bytes); }
+TARN_REPLACEABLE void* operator new[](std::size_t bytes) {
+    return scalar_is_ours() ? new_plain<family::new_array>(bytes) : ::operator new(bytes);
+}
 
 TARN_REPLACEABLE void* operator new(std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
-    return without_throwing([bytes] { return ::operator new(bytes); }, scalar_is_ours(), bytes, 0,
-                            TARN_CALLER);
+    return without_throwing([bytes] { return ::operator new(bytes); }, scalar_is_ours(),
+                            {.bytes = bytes, .by = family::new_one, .caller = TARN_CALLER});
 }
 
 TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
-    return without_throwing([bytes] { return ::operator new[](bytes); }, array_is_ours(), bytes, 0,
-                            TARN_CALLER);
+    return without_throwing([bytes] { return ::operator new[](bytes); }, array_is_ours(),
+                            {.bytes = bytes, .by = family::new_array, .caller = TARN_CALLER});
 }
 
 TARN_REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment) {
-    return new_slow(bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
+    return new_slow({.bytes = bytes,
+                     .alignment = static_cast<std::size_t>(alignment),
+                     .by = family::new_one,
+                     .caller = TARN_CALLER});
 }
 
 TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment) {
-    return ::operator new(bytes, alignment);
+    if (!aligned_is_ours()) {
+        return ::operator new(bytes, alignment);
+    }
+    return new_slow({.bytes = bytes,
+                     .alignment = static_cast<std::size_t>(alignment),
+                     .by = family::new_array,
+                     .caller = TARN_CALLER});
 }
 
 TARN_REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment,
                                     std::nothrow_t const& /*tag*/) noexcept {
     return without_throwing([=] { return ::operator new(bytes, alignment); }, aligned_is_ours(),
-                            bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
+                            {.bytes = bytes,
+                             .alignment = static_cast<std::size_t>(alignment),
+                             .by = family::new_one,
+                             .caller = TARN_CALLER});
 }
 
 TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment,
                                       std::nothrow_t const& /*tag*/) noexcept {
     return without_throwing([=] { return ::operator new[](bytes, alignment); },
-                            aligned_array_is_ours(), bytes, static_cast<std::size_t>(alignment),
-                            TARN_CALLER);
+                            aligned_array_is_ours(),
+                            {.bytes = bytes,
+                             .alignment = static_cast<std::size_t>(alignment),
+                             .by = family::new_array,
+                             .caller = TARN_CALLER});
 }
 
-TARN_REPLACEABLE void operator delete(void* block) noexcept { this_thread->deallocate(block); }
+TARN_REPLACEABLE void operator delete(void* block) noexcept {
+    this_thread->deallocate_as<family::new_one>(block);
+}
 
-TARN_REPLACEABLE void operator delete[](void* block) noexcept { ::operator delete(block); }
+TARN_REPLACEABLE void operator delete[](void* block) noexcept {
+    if (!delete_is_ours()) {
+        return ::operator delete(block);
+    }
+    this_thread->deallocate_as<family::new_array>(block);
+}
 
 TARN_REPLACEABLE void operator delete(void* block, std::nothrow_t const& /*tag*/) noexcept {
     ::operator delete(block);
@@ -192,20 +265,30 @@ TARN_REPLACEABLE void operator delete[](void* block, std::nothrow_t const& /*tag
     ::operator delete[](block);
 }
 
-TARN_REPLACEABLE void operator delete(void* block, std::size_t /*bytes*/) noexcept {
-    ::operator delete(block);
+TARN_REPLACEABLE void operator delete(void* block, std::size_t bytes) noexcept {
+    if (!delete_is_ours()) {
+        return ::operator delete(block);
+    }
+    this_thread->deallocate_as<family::new_one>(block, bytes);
 }
 
-TARN_REPLACEABLE void operator delete[](void* block, std::size_t /*bytes*/) noexcept {
-    ::operator delete[](block);
+TARN_REPLACEABLE void operator delete[](void* block, std::size_t bytes) noexcept {
+    if (!delete_array_is_ours()) {
+        return ::operator delete[](block);
+    }
+    this_thread->deallocate_as<family::new_array>(block, bytes);
 }
 
-TARN_REPLACEABLE void operator delete(void* block, std::align_val_t /*alignment*/) noexcept {
-    this_thread->deallocate(block);
+TARN_REPLACEABLE void operator delete(void* block, std::align_val_t alignment) noexcept {
+    this_thread->deallocate_aligned<family::new_one>(block, 0, static_cast<std::size_t>(alignment));
 }
 
 TARN_REPLACEABLE void operator delete[](void* block, std::align_val_t alignment) noexcept {
-    ::operator delete(block, alignment);
+    if (!aligned_delete_is_ours()) {
+        return ::operator delete(block, alignment);
+    }
+    this_thread->deallocate_aligned<family::new_array>(block, 0,
+                                                       static_cast<std::size_t>(alignment));
 }
 
 TARN_REPLACEABLE void operator delete(void* block, std::align_val_t alignment,
@@ -218,14 +301,22 @@ TARN_REPLACEABLE void operator delete[](void* block, std::align_val_t alignment,
     ::operator delete[](block, alignment);
 }
 
-TARN_REPLACEABLE void operator delete(void* block, std::size_t /*bytes*/,
+TARN_REPLACEABLE void operator delete(void* block, std::size_t bytes,
                                       std::align_val_t alignment) noexcept {
-    ::operator delete(block, alignment);
+    if (!aligned_delete_is_ours()) {
+        return ::operator delete(block, alignment);
+    }
+    this_thread->deallocate_aligned<family::new_one>(block, bytes,
+                                                     static_cast<std::size_t>(alignment));
 }
 
-TARN_REPLACEABLE void operator delete[](void* block, std::size_t /*bytes*/,
+TARN_REPLACEABLE void operator delete[](void* block, std::size_t bytes,
                                         std::align_val_t alignment) noexcept {
-    ::operator delete[](block, alignment);
+    if (!aligned_delete_array_is_ours()) {
+        return ::operator delete[](block, alignment);
+    }
+    this_thread->deallocate_aligned<family::new_array>(block, bytes,
+                                                       static_cast<std::size_t>(alignment));
 }
 
 // NOLINTEND(misc-new-delete-overloads)
