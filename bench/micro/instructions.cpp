@@ -2,6 +2,7 @@
 //
 // Run it under callgrind, which counts them, with the malloc to measure preloaded:
 //     valgrind --tool=callgrind --collect-atstart=no --callgrind-out-file=FILE ./instructions FILE
+// Tarn needs TARN_OPTIONS=valgrind=stay for that: it steps aside for Valgrind's tools.
 // Each figure warms up, then has instructions counted during a fixed number of operations only;
 // callgrind writes the count to FILE.1, FILE.2 and so on. In the end the program reads these and
 // prints `NAME VALUE instructions` for each figure, per operation. The files stay. What each means

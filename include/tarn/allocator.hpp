@@ -42,7 +42,7 @@ public:
     constexpr allocator() noexcept = default;
 
     template <class U>
-    constexpr allocator(allocator<U> const& /*other*/) noexcept {}  // NOLINT: containers convert
+    constexpr allocator(allocator<U> const& /*other*/) noexcept {}  // NOLINT(google-explicit-constructor): containers convert
 
     [[nodiscard]] T* allocate(std::size_t count) {
         return static_cast<T*>(malloc_resource()->allocate(detail::bytes_of<T>(count), alignof(T)));
@@ -66,11 +66,11 @@ public:
     using propagate_on_container_move_assignment = std::true_type;
     using propagate_on_container_swap = std::true_type;
 
-    resource_allocator(Resource* resource) noexcept  // NOLINT: as std::pmr's
+    resource_allocator(Resource* resource) noexcept  // NOLINT(google-explicit-constructor): as std::pmr's
         : resource_{resource} {}
 
     template <class U>
-    resource_allocator(resource_allocator<U, Resource> const& other) noexcept  // NOLINT: as above
+    resource_allocator(resource_allocator<U, Resource> const& other) noexcept  // NOLINT(google-explicit-constructor): as above
         : resource_{other.resource()} {}
 
     [[nodiscard]] T* allocate(std::size_t count) {

@@ -17,8 +17,7 @@
 //            twice (as far as tarn_free() finds it; over given memory: always), in another heap or
 //            after destroy(); where the report returns, nothing happens.
 // Cost       over the system a lock that few threads share, some 35 ns a call; over given memory
-// one
-//            lock and O(log n) in the number of holes. Its end: a look at each page
+//            one lock and O(log n) in the number of holes. Its end: a look at each page
 // Source     docs/design/heaps.md
 #pragma once
 

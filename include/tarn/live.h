@@ -14,7 +14,13 @@
  * to an even number and wakes it. To copy: read `sequence` until it is even, copy, and take the
  * copy if `sequence` is still the same. Without an answer the last figures stand, as of `taken_ms`;
  * before the first ones `sequence` is 0. The classes and then the threads follow `stats`, whose
- * `size` is the library's: so a reader copes with a later library of the same version. */
+ * `size` is the library's: so a reader copes with a later library of the same version.
+ *
+ * A process in mode debug can be asked to check its blocks. How is said by a tarn_live_check, which
+ * lies TARN_LIVE_CHECK_AT bytes from the file's start; that of another process, or of an older
+ * library, is zero. Add 1 to its `requests`, then 1 to that of tarn_live, and wake the latter. A
+ * process with a second thread checks at once; one with a single thread when it next allocates or
+ * frees. It tells what it has found as figures are told, by the tarn_live_check's own `sequence`. */
 #ifndef TARN_LIVE_H
 #define TARN_LIVE_H
 
@@ -30,7 +36,7 @@ typedef struct tarn_live {
     uint32_t magic;
     uint32_t version;    /**< TARN_STATS_VERSION */
     uint32_t process_id; /**< as the process sees it */
-    uint32_t requests;   /**< atomic; the only field that others write */
+    uint32_t requests;   /**< atomic; others write this, and that of tarn_live_check, alone */
     uint32_t sequence;   /**< atomic; odd while the rest changes */
     uint32_t answered;   /**< `requests` as it was when the figures were taken */
     uint64_t taken_ms;   /**< CLOCK_MONOTONIC */
@@ -38,5 +44,20 @@ typedef struct tarn_live {
     tarn_class_stats classes[TARN_CLASSES_MAX];
     tarn_thread_stats threads[TARN_LIVE_THREADS];
 } tarn_live;
+
+#define TARN_LIVE_CHECK_AT (TARN_LIVE_BYTES - 64)
+
+typedef struct tarn_live_check {
+    uint32_t is_answered;    /**< 1: the process checks its blocks when asked */
+    uint32_t requests;       /**< atomic; others write it */
+    uint32_t sequence;       /**< atomic; odd while the rest changes */
+    uint32_t answered;       /**< atomic; `requests` as it was when the check began */
+    uint64_t blocks;         /**< checked, live and in quarantine */
+    uint64_t damaged_blocks; /**< of those, reported before or now */
+    uint64_t quarantined_blocks;   /**< of `blocks`, about */
+    uint64_t damaged_blocks_total; /**< found damaged so far, those that are gone too */
+    uint64_t findings_total;       /**< of every kind, so far */
+    uint64_t duration_ms;          /**< of the check */
+} tarn_live_check;
 
 #endif /* TARN_LIVE_H */

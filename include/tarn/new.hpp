@@ -169,7 +169,9 @@ void delete_object(T* object) noexcept {
     tarn_block const block = tarn_block_at(whole.start);
     // 0 bytes, where no block begins, are too few for any type.
     if (block.bytes < whole.bytes_least || block.bytes > whole.bytes_most) [[unlikely]] {
-        return detail::report_deletion(object, whole.start, whole.bytes_least);
+        if (block.bytes != detail::any_bytes) {
+            return detail::report_deletion(object, whole.start, whole.bytes_least);
+        }
     }
     std::destroy_at(object);
     tarn_free_in(whole.start, block.page);

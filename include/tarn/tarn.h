@@ -73,7 +73,8 @@ TARN_API size_t tarn_malloc_usable_size(void const* block) TARN_NOEXCEPT;
 
 /** What tarn_block_at() says of a block. */
 typedef struct tarn_block {
-    size_t bytes; /**< as tarn_malloc_usable_size(); 0: no block of Tarn's begins there */
+    size_t bytes; /**< as tarn_malloc_usable_size(); 0: no block of Tarn's begins there; SIZE_MAX:
+                       there may be one of a malloc for which Tarn stepped aside */
     void* page;   /**< for tarn_free_in(), as long as the block lives */
 } tarn_block;
 
@@ -134,7 +135,7 @@ typedef struct tarn_owner_stats {
  *  frees:
  *      mapped_bytes + purged_inside_bytes == metadata_bytes + live_bytes + page_tail_bytes +
  *          fresh_bytes + held_by_threads_bytes + free_in_bins_bytes + free_in_heaps_bytes +
- *          free_runs_bytes */
+ *          free_runs_bytes + quarantined_bytes + guard_bytes */
 typedef struct tarn_stats {
     size_t size;      /**< in: sizeof(tarn_stats) of the caller */
     uint64_t version; /**< TARN_STATS_VERSION of the library */
@@ -192,6 +193,13 @@ typedef struct tarn_stats {
     uint64_t thread_count;      /**< elements filled */
     tarn_owner_stats* by_owner; /**< null, or what tarn_owners_get() filled: set by the caller */
     uint64_t owner_count;       /**< elements there */
+
+    /** Of option mode=debug; else 0. live_bytes is there what the program asked for, to the byte,
+     *  but for what does not come from malloc and its kin; by_class tells of the blocks that its
+     *  blocks lie in, those in quarantine too. */
+    uint64_t quarantined_blocks; /**< freed, and kept from reuse: number */
+    uint64_t quarantined_bytes;  /**< in those, as they were asked for */
+    uint64_t guard_bytes;        /**< around live blocks and those: guards, and what is rounded up */
 } tarn_stats;
 
 /** Fills `*out`, without arrays. Returns 0, or EINVAL when out is null or out->size is unknown.
@@ -257,6 +265,34 @@ TARN_API size_t tarn_stats_format(tarn_stats const* of, int format, char* to,
  *  `out`: null, or filled as by tarn_stats_get(), but from the walk. While other threads allocate
  *  or free it returns nonsense, and may crash. */
 TARN_API size_t tarn_audit(tarn_stats* out) TARN_NOEXCEPT;
+
+/** What mode debug knows (option mode). Set `size` to sizeof(tarn_checks). */
+typedef struct tarn_checks {
+    size_t size;
+    uint64_t live_blocks; /**< that are checked: all of malloc and its kin, but those of heaps */
+    uint64_t live_bytes;  /**< of those, as asked for */
+    uint64_t live_peak_bytes;
+    uint64_t quarantined_blocks; /**< freed and kept from reuse; they are checked, too */
+    uint64_t quarantined_bytes;  /**< of those, as they were asked for */
+    uint64_t guard_bytes;        /**< around all these */
+    uint64_t checked_blocks;     /**< looked at by tarn_check_all() and its kin, so far */
+    uint64_t damaged_blocks;     /**< found damaged by anything, so far; each counts once */
+    uint64_t findings;           /**< of every kind, double frees too, so far: reports, as long as
+                                      option on_misuse lets them be written */
+} tarn_checks;
+
+/** Fills `*out`. Returns 0; EINVAL: null or unknown size; ENOTSUP: this process is not in mode
+ *  debug, so that tarn_check_all() checks nothing. Exact while no other thread allocates or frees.
+ *  Allocates nothing. */
+TARN_API int tarn_checks_get(tarn_checks* out) TARN_NOEXCEPT;
+
+/** In mode debug: checks the guards of every live block, and guards and fill of every freed one
+ *  that is still kept, now. Returns how many are damaged, those that were reported before included;
+ *  0: none is, or nothing is checked (tarn_checks_get() tells). Damage that nobody was told of is
+ *  reported, and then option on_misuse applies: by default the process ends. Thread-safe; others
+ *  may allocate and free meanwhile. Allocates nothing.
+ *  Cost: a walk over all blocks. */
+TARN_API size_t tarn_check_all(void) TARN_NOEXCEPT;
 
 /** Limits on the memory held for blocks: tarn_stats::mapped_bytes without metadata_bytes, which is
  *  below 1 % of it. Untouched memory of large blocks counts. Set `size` to sizeof(tarn_limits). */

@@ -23,7 +23,11 @@ namespace tarn::impl::base {
 
 /// Every lock of the core, in the order in which they may be taken.
 enum class lock_rank : std::uint8_t {
-    owners = 5,         // the list of pools, regions and heaps
+    checks = 2,         // whoever looks at checked blocks that are not his
+    quarantine = 3,     // checked blocks that were freed
+    slab = 4,           // slots of checked blocks that are free
+    block_records = 5,  // new records of such blocks
+    owners = 6,         // the list of pools, regions and heaps
     late_heap = 10,     // the heap of threads that are past their exit hook
     scavenging = 15,    // a pass that gives memory back, system calls included
     heap_making = 16,   // heaps of the program come, grow lanes and go

@@ -59,6 +59,14 @@ text_sink& text_sink::operator<<(void const* address) noexcept {
     return *this << "0x" << digits{reinterpret_cast<std::uintptr_t>(address), 16}.view();
 }
 
+text_sink& text_sink::hexadecimal(std::uint64_t number, std::size_t width) noexcept {
+    digits const text{number, 16};
+    for (std::size_t used = text.view().size(); used < width; ++used) {
+        *this << '0';
+    }
+    return *this << text.view();
+}
+
 text_sink& text_sink::padded(std::uint64_t number, std::size_t width) noexcept {
     digits const text{number};
     for (std::size_t used = text.view().size(); used < width; ++used) {

@@ -33,6 +33,8 @@ public:
         return *this << static_cast<std::int64_t>(number);
     }
 
+    /// Appends hexadecimal digits without a prefix, at least `width` of them.
+    text_sink& hexadecimal(std::uint64_t number, std::size_t width = 1) noexcept;
     /// Appends `number` right-aligned in `width` columns.
     text_sink& padded(std::uint64_t number, std::size_t width) noexcept;
     /// Appends `text` left-aligned in `width` columns.
@@ -40,10 +42,15 @@ public:
     /// Appends bytes as "12.3 MiB", "4.0 KiB" or "17 B", right-aligned in `width` columns.
     text_sink& bytes(std::uint64_t count, std::size_t width = 0) noexcept;
 
-    void clear() noexcept {
-        size_ = 0;
-        length_ = 0;
+    void clear() noexcept { cut(0); }
+
+    /// Back to the first `size` characters, at most view().size(), as if no more had been appended.
+    void cut(std::size_t size) noexcept {
+        size_ = size;
+        length_ = size;
     }
+
+    [[nodiscard]] std::size_t room() const noexcept { return capacity_ - size_; }
 
     [[nodiscard]] std::string_view view() const noexcept { return {storage_, size_}; }
 
@@ -63,7 +70,7 @@ namespace detail {
 
 template <std::size_t Capacity>
 struct text_storage {
-    char room[Capacity];  // left uninitialised
+    char characters[Capacity];  // left uninitialised
 };
 
 }  // namespace detail
@@ -72,7 +79,7 @@ struct text_storage {
 template <std::size_t Capacity>
 class text_buffer : private detail::text_storage<Capacity>, public text_sink {
 public:
-    text_buffer() noexcept : text_sink{detail::text_storage<Capacity>::room, Capacity} {}
+    text_buffer() noexcept : text_sink{detail::text_storage<Capacity>::characters, Capacity} {}
 
     text_buffer(text_buffer const&) = delete;
     text_buffer& operator=(text_buffer const&) = delete;

@@ -276,6 +276,7 @@ std::size_t inspection::run(statistics& found) noexcept {
     for (walked_field const& each : walked_fields) {
         found.*each.value = walked_.*each.value;
     }
+    add_stand_in_figures(found);
     return contradictions_;
 }
 

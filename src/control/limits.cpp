@@ -7,6 +7,7 @@
 
 #include "base/units.hpp"
 #include "platform/os.hpp"
+#include "heap/diversion.hpp"
 #include "heap/process.hpp"
 #include "heap/thread_heap.hpp"
 #include "control/cgroup.hpp"
@@ -82,6 +83,7 @@ constinit cgroup group{};
 constinit std::size_t group_limit = no_limit;
 
 bool call_listeners(tarn_pressure const& event) noexcept {
+    heap::program_runs const scope;
     bool any = false;
     for (place const& each : places) {
         // Pairs with the release in add_listener(), and with remove_listener().

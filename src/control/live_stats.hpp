@@ -32,6 +32,13 @@ void show_from_scavenger(scavenger_moment moment) noexcept;
 void wait_and_show(std::atomic<std::uint32_t>& word, std::uint32_t expected,
                    std::uint32_t most_ms = platform::forever_ms) noexcept;
 
+/// Whether somebody outside has asked for a check of all blocks. A few loads.
+[[nodiscard]] bool is_check_asked() noexcept;
+
+/// Checks them, where it was asked for and nobody is at it, and tells. The scavenger does so where
+/// it sleeps; else threads of the program, in any operation. `caller`: whose stack reports show.
+void answer_check(void const* caller) noexcept;
+
 /// In the child of a fork.
 void forget_live_stats() noexcept;
 

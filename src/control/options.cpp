@@ -161,12 +161,6 @@ void parse_option(std::string_view key, std::string_view value, options& target,
     complain_unknown(key, complaints);
 }
 
-void check_mode(std::string_view mode, base::text_sink& complaints) noexcept {
-    if (!mode.empty() && mode != "fast") {
-        complaints << "tarn: mode '" << mode << "' is not in this version; running in mode fast\n";
-    }
-}
-
 /// The value of a variable, or empty.
 std::string_view variable(char** environment, std::string_view name) noexcept {
     for (; environment != nullptr && *environment != nullptr; ++environment) {
@@ -204,9 +198,11 @@ void load_options() noexcept {
         return;
     }
     char** const environment = os::initial_environment();
-    base::text_buffer<2048> complaints;
+    base::text_buffer<6144> complaints;  // with verbose=1 all options, too
     parse_options(variable(environment, "TARN_OPTIONS"), in_effect, complaints);
-    check_mode(variable(environment, "TARN_MODE"), complaints);
+    if (std::string_view const mode = variable(environment, "TARN_MODE"); !mode.empty()) {
+        parse_option("mode", mode, in_effect, complaints);
+    }
     if (in_effect.verbose != 0) {
         describe_options(in_effect, complaints);
     }

@@ -33,7 +33,19 @@ enum class scavenger_choice : std::uint8_t {
 
 enum class on_off : std::uint8_t { on, off };
 
+enum class valgrind_choice : std::uint8_t { aside, stay };
+
 enum class pools_choice : std::uint8_t { own, plain };
+
+enum class mode_choice : std::uint8_t { fast, debug };
+
+// What mode debug does; see debug/checked_heap.hpp.
+enum class debug_choice : std::uint8_t { blocks, pages };
+enum class guards_choice : std::uint8_t { plain, keyed };
+enum class fill_choice : std::uint8_t { junk, zero };
+enum class stacks_choice : std::uint8_t { tables, frames, libgcc };
+enum class leaks_choice : std::uint8_t { off, all };
+enum class report_choice : std::uint8_t { text, json };
 
 /// A path with room for itself, since the environment may change later. `%p`: the process id.
 struct path_text {
@@ -60,23 +72,43 @@ struct path_text {
       "memory for blocks above which allocations fail; 0: no limit")                             \
     X(sample_interval_bytes, 4 * MiB, 0, std::uint64_t{1} << 40,                                 \
       "bytes of blocks (256 of each at most) between two that are sampled; 0: none is")          \
+    X(quarantine_bytes, 64 * MiB, 0, std::uint64_t{1} << 40,                                     \
+      "debug: bytes of freed blocks kept from reuse; half of what is live and 1M at most")       \
+    X(stack_frames, 16, 0, 64, "debug: calls noted of each allocation and free")                 \
+    X(fill_bytes, 64 * KiB, 0, std::uint64_t{1} << 40,                                           \
+      "debug: bytes of a block filled when it comes and when it goes, at most")                  \
+    X(check_signal, 0, 0, 64, "debug: signal that asks for a check of all blocks; 0: none does") \
+    X(exit_code, 0, 0, 255, "status after a report that ends the process; 0: it aborts")         \
     X(report_fd, 2, 0, 1'000'000, "file descriptor of reports")                                  \
     X(stats, 0, 0, 1, "1: print statistics to the report channel at exit")                       \
     X(verbose, 0, 0, 1, "1: print the options in effect at start")
 
-#define TARN_PATH_OPTIONS(X)                                                  \
-    X(report_file, "file that reports are appended to, instead of report_fd") \
+#define TARN_PATH_OPTIONS(X)                                                         \
+    X(report_file, "file that reports are appended to, instead of report_fd")        \
+    X(suppressions, "debug: file of rules for unfreed blocks that are not reported") \
     X(stats_file, "file that statistics are written to at exit, as key-value lines")
 
 // name, type, default, names in the order of the type's values, what it does
-#define TARN_CHOICE_OPTIONS(X)                                                                    \
-    X(on_misuse, misuse_action, abort, "abort|warn|ignore|forward", "after a misuse report")      \
-    X(scavenger, scavenger_choice, automatic, "auto|on|off",                                      \
-      "a thread that gives memory back while the program idles; auto: once it has a second one")  \
-    X(cgroup, on_off, on, "on|off", "heed the limits on memory and processor time of the cgroup") \
-    X(live_stats, on_off, on, "on|off", "show statistics to `tarn stat` while the program runs")  \
-    X(pools, pools_choice, own, "own|plain",                                                      \
-      "plain: pools take each block from malloc, for tools that watch it")
+#define TARN_CHOICE_OPTIONS(X)                                                                     \
+    X(mode, mode_choice, fast, "fast|debug", "debug: find misuse of memory; also TARN_MODE=debug") \
+    X(debug, debug_choice, blocks, "blocks|pages",                                                 \
+      "debug: what guards a block; pages: an inaccessible page behind each")                       \
+    X(guards, guards_choice, plain, "plain|keyed",                                                 \
+      "debug: guard bytes, all 0xAB, or others for each block")                                    \
+    X(fill, fill_choice, junk, "junk|zero", "debug: fill with 0xA1 and, freed, 0xF4, or zero")     \
+    X(stacks, stacks_choice, tables, "tables|frames|libgcc",                                       \
+      "debug: how calls are found; frames: by frame pointers alone")                               \
+    X(leaks, leaks_choice, off, "off|all", "debug: report unfreed blocks at exit")                 \
+    X(report_format, report_choice, text, "text|json", "of what mode debug reports")               \
+    X(on_misuse, misuse_action, abort, "abort|warn|ignore|forward", "after a misuse report")       \
+    X(scavenger, scavenger_choice, automatic, "auto|on|off",                                       \
+      "a thread that gives memory back while the program idles; auto: once it has a second one")   \
+    X(cgroup, on_off, on, "on|off", "heed the limits on memory and processor time of the cgroup")  \
+    X(live_stats, on_off, on, "on|off", "show statistics to `tarn stat` while the program runs")   \
+    X(pools, pools_choice, own, "own|plain",                                                       \
+      "plain: pools take each block from malloc, for tools that watch it")                         \
+    X(valgrind, valgrind_choice, aside, "aside|stay",                                              \
+      "stay: Tarn answers under Valgrind, too, for tools that count")
 
 struct options {
 #define TARN_FIELD(name, value, least, largest, help) std::uint64_t name = value;

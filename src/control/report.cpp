@@ -1,11 +1,13 @@
 #include "control/report.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <iterator>
 
 #include "platform/os.hpp"
+#include "heap/diversion.hpp"
 #include "control/options.hpp"
 
 namespace tarn::impl::control {
@@ -101,12 +103,28 @@ void describe_misuse(heap::misuse const& event, base::text_sink& to) noexcept {
     to << '\n';
 }
 
-heap::misuse_verdict handle_misuse(heap::misuse const& event) noexcept {
+void end_after_report() noexcept {
+    if (std::uint64_t const code = current_options().exit_code; code != 0) {
+        std::_Exit(static_cast<int>(code));
+    }
+    // A handler of the program's may allocate, and what it frees may be reported, too.
+    static std::atomic<std::uint32_t> aborting{0};
+    if (aborting.exchange(os::thread_id(), std::memory_order_relaxed) == os::thread_id()) {
+        std::signal(SIGABRT, SIG_DFL);
+    }
+    heap::program_runs const scope;
+    std::abort();
+}
+
+heap::misuse_verdict handle_misuse(heap::misuse const& event, std::string_view details) noexcept {
     misuse_action const action = current_options().on_misuse;
     if (action != misuse_action::ignore || event.kind == heap::misuse_kind::reentry) {
         base::text_buffer<line_bytes> line;
         describe_misuse(event, line);
         write_report(line.view());
+        if (!details.empty()) {
+            write_report(details);
+        }
     }
     // A size overflow is refused, as the standard demands, and not fatal. A re-entry can't go on:
     // the heap's lists are half changed.
@@ -117,7 +135,7 @@ heap::misuse_verdict handle_misuse(heap::misuse const& event) noexcept {
         if (event.kind == heap::misuse_kind::reentry) {
             std::signal(SIGABRT, SIG_DFL);  // a handler that allocates would come here for ever
         }
-        std::abort();
+        end_after_report();
     }
     return action == misuse_action::forward && event.kind == heap::misuse_kind::foreign_pointer
                ? heap::misuse_verdict::forward_to_libc

@@ -24,7 +24,11 @@ bool write_file(std::string_view path, std::string_view text) noexcept;
 /// The line for a misuse, newline included.
 void describe_misuse(heap::misuse const& event, base::text_sink& to) noexcept;
 
-/// Reports as the options say; may abort.
-heap::misuse_verdict handle_misuse(heap::misuse const& event) noexcept;
+/// Ends the process as the options say: by abort(), or with exit_code.
+[[noreturn]] void end_after_report() noexcept;
+
+/// Reports as the options say; may abort. `details`: lines to add to the report.
+heap::misuse_verdict handle_misuse(heap::misuse const& event,
+                                   std::string_view details = {}) noexcept;
 
 }  // namespace tarn::impl::control

@@ -319,14 +319,38 @@ statistics collect_statistics(std::span<thread_statistics> threads) noexcept {
 
 void collect_statistics(tarn_stats& totals, std::span<class_statistics> classes,
                         std::span<thread_statistics> threads) noexcept {
-    base::lock_guard const guard{process.scavenging};
-    collection{totals, classes, threads, other_threads::may_run}.collect();
+    {
+        base::lock_guard const guard{process.scavenging};
+        collection{totals, classes, threads, other_threads::may_run}.collect();
+    }
+    add_stand_in_figures(totals);
 }
 
 statistics collect_statistics_at_rest() noexcept {
     statistics result;
     collection{result, result.classes, {}, other_threads::rest}.collect();
     return result;
+}
+
+void add_stand_in_figures(tarn_stats& to) noexcept {
+    heap::stand_in const* const all = heap::current_checker();
+    if (all == nullptr) {
+        return;
+    }
+    heap::stand_in_figures const known = all->figures();
+    // Beside its blocks there are those of heaps of the program, and the heap's own use.
+    std::uint64_t const others = difference(to.live_bytes, known.heap_bytes);
+    to.live_bytes = known.live_bytes + others;
+    to.live_blocks = difference(to.live_blocks, known.quarantined_blocks + known.idle_blocks);
+    to.live_peak_bytes = std::max(to.live_bytes, known.live_peak_bytes);
+    to.requested_bytes = to.live_bytes;
+    to.requested_error_bytes = 0;
+    to.quarantined_blocks = known.quarantined_blocks;
+    to.quarantined_bytes = known.quarantined_bytes;
+    to.guard_bytes = known.guard_bytes();
+    to.metadata_bytes += known.metadata_bytes;
+    to.mapped_bytes += known.metadata_bytes;
+    to.reserved_bytes += known.reserved_bytes;
 }
 
 void add_process_figures(tarn_stats& to) noexcept {

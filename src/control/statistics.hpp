@@ -45,9 +45,13 @@ void collect_statistics(tarn_stats& totals, std::span<class_statistics> classes,
                         std::span<thread_statistics> threads) noexcept;
 
 /// The same, exact in any case, where no other thread allocates or frees and the caller keeps
-/// scavenging passes away.
+/// scavenging passes away. Before add_stand_in_figures(): what pages say.
 [[nodiscard]] statistics collect_statistics_at_rest() noexcept
     TARN_REQUIRES(heap::process.scavenging);
+
+/// Where all threads are answered by a stand-in (mode debug): what of the heap's live blocks is the
+/// program's, and what is not. collect_statistics() has done so.
+void add_stand_in_figures(tarn_stats& to) noexcept;
 
 /// What the system says of the process. A few system calls.
 void add_process_figures(tarn_stats& to) noexcept;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -87,7 +88,13 @@ constexpr std::array fields{
     field{"threads", metric::gauge, &tarn_stats::threads, "Threads with a heap of their own."},
     field{"threads_unread", metric::gauge, &tarn_stats::threads_unread,
           "Threads whose free lists count as live."},
-    field{"pages", metric::gauge, &tarn_stats::pages, "Pages and large blocks in use."}};
+    field{"pages", metric::gauge, &tarn_stats::pages, "Pages and large blocks in use."},
+    field{"quarantined_blocks", metric::gauge, &tarn_stats::quarantined_blocks,
+          "Freed blocks that mode debug keeps from reuse."},
+    field{"quarantined_bytes", metric::gauge, &tarn_stats::quarantined_bytes,
+          "Bytes of those, as they were asked for."},
+    field{"guard_bytes", metric::gauge, &tarn_stats::guard_bytes,
+          "Around blocks of mode debug: guards and rounding."}};
 
 struct class_field {
     std::string_view name;
@@ -136,7 +143,8 @@ std::span<tarn_thread_stats const> threads_of(tarn_stats const& of) noexcept {
 }
 
 std::span<tarn_owner_stats const> owners_of(tarn_stats const& of) noexcept {
-    if (of.size != 0 && of.size < sizeof(tarn_stats)) {
+    constexpr std::size_t needed = offsetof(tarn_stats, owner_count) + sizeof of.owner_count;
+    if (of.size != 0 && of.size < needed) {
         return {};  // of a program that knows nothing of them
     }
     return {of.by_owner, of.by_owner == nullptr ? 0 : of.owner_count};
@@ -195,6 +203,10 @@ void describe_as_report(tarn_stats const& of, base::text_sink& to) noexcept {
     to.padded("  asked for", 26).bytes(of.requested_bytes, width) << " +- ";
     to.bytes(of.requested_error_bytes, 0) << '\n';
     line("live in blocks, peak", of.live_peak_bytes);
+    if (of.quarantined_blocks != 0 || of.guard_bytes != 0) {
+        line("freed, in quarantine", of.quarantined_bytes);
+        line("guards around blocks", of.guard_bytes);
+    }
     line("mapped", of.mapped_bytes);
     line("free, held by threads", of.held_by_threads_bytes);
     line("free, in shared pages", of.free_in_bins_bytes);

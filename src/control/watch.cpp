@@ -62,10 +62,10 @@ tarn_operation describe(operation const& asked) noexcept {
     return shown;
 }
 
-/// Of a live block; 0: `block` is none, which its operation reports.
-std::uint64_t bytes_of(void const* block) noexcept {
+/// A live block; null: `block` is none, which its operation reports.
+heap::found_block found_at(void const* block) noexcept {
     heap::found_block const found = heap::find_block_around(block);
-    return found.start == block ? found.bytes : 0;
+    return found.start == block ? found : heap::found_block{};
 }
 
 bool is_refused(tarn_watch const& watch, operation const& asked) noexcept {
@@ -74,14 +74,15 @@ bool is_refused(tarn_watch const& watch, operation const& asked) noexcept {
     }
     base::errno_keeper const keeper;
     tarn_operation const shown = describe(asked);
+    heap::program_runs const scope;
     return watch.decide(&shown, watch.context) != 0 && asked.kind != operation_kind::deallocate;
 }
 
 void count(tarn_watch& watch, operation const& asked, void const* result,
-           std::uint64_t bytes_before) noexcept {
+           heap::found_block const& before) noexcept {
     if (asked.kind == operation_kind::deallocate) {
-        watch.frees += bytes_before == 0 ? 0 : 1;
-        watch.freed_bytes += bytes_before;
+        watch.frees += before.start == nullptr ? 0 : 1;
+        watch.freed_bytes += before.bytes;
         return;
     }
     if (result == nullptr) {
@@ -90,8 +91,8 @@ void count(tarn_watch& watch, operation const& asked, void const* result,
     }
     ++(asked.kind == operation_kind::reallocate ? watch.reallocations : watch.allocations);
     watch.requested_bytes += asked.bytes;
-    watch.allocated_bytes += bytes_of(result);
-    watch.freed_bytes += bytes_before;
+    watch.allocated_bytes += found_at(result).bytes;
+    watch.freed_bytes += before.bytes;
     watch.peak_live_bytes =
         std::max(watch.peak_live_bytes,
                  static_cast<std::int64_t>(watch.allocated_bytes - watch.freed_bytes));
@@ -104,11 +105,12 @@ void* answer_watched(heap::diversion& self, operation const& asked) noexcept {
         errno = ENOMEM;
         return nullptr;
     }
-    std::uint64_t const bytes_before = asked.block == nullptr ? 0 : bytes_of(asked.block);
+    heap::found_block const before =
+        asked.block == nullptr ? heap::found_block{} : found_at(asked.block);
     bool const is_alone = (watch.flags & TARN_WATCH_ALONE) != 0;
     void* const result = is_alone ? heap::diversion::perform(asked) : self.pass_on(asked);
     base::errno_keeper const keeper;
-    count(watch, asked, result, bytes_before);
+    count(watch, asked, result, before);
     return result;
 }
 

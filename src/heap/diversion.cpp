@@ -90,10 +90,18 @@ void* perform_in_heap(operation const& asked) noexcept {
 
 stand_in const* current_stand_in() noexcept { return process_state::options.answers; }
 
+stand_in const* current_checker() noexcept {
+    stand_in const* const all = current_stand_in();
+    return all == nullptr || all->figures == nullptr ? nullptr : all;
+}
+
 thread_heap* divert_if_new(thread_heap* heap) noexcept {
-    // A thread that has none yet while its own heap serves is beneath an answer.
-    if (heap != &empty_heap || state.own != nullptr) [[likely]] {
+    if (heap != &empty_heap) [[likely]] {
         return heap;
+    }
+    if (state.own != nullptr) {
+        // Beneath an answer, unless this_thread was read before the thread's first operation.
+        return is_diverted() ? &diverted_heap : heap;
     }
     base::errno_keeper const keeper;
     if (!start_process() || current_stand_in() == nullptr) {
@@ -101,6 +109,17 @@ thread_heap* divert_if_new(thread_heap* heap) noexcept {
     }
     divert();
     return &diverted_heap;
+}
+
+direct_answers const* find_direct_slow(thread_heap* heap) noexcept {
+    if (divert_if_new(heap) != &diverted_heap || state.first != nullptr) {
+        return nullptr;
+    }
+    stand_in const* const all = current_stand_in();
+    if (all == nullptr || all->find_direct == nullptr) {
+        return nullptr;
+    }
+    return all->find_direct();
 }
 
 void* answer_diverted(operation const& asked) noexcept {
@@ -132,6 +151,27 @@ undiverted::~undiverted() {
     if (was_diverted_ && state.own != nullptr && !is_diverted()) {
         divert();  // it may have got its first heap meanwhile
     }
+}
+
+program_runs::program_runs() noexcept
+    : is_beneath_{state.own != nullptr && !is_diverted() && current_stand_in() != nullptr} {
+    if (is_beneath_) {
+        kept_ = state.first;
+        state.first = nullptr;
+        divert();
+    }
+}
+
+program_runs::~program_runs() {
+    if (!is_beneath_) {
+        return;
+    }
+    this_thread = own_heap();
+    diversion** last = &state.first;  // it may have begun some
+    while (*last != nullptr) {
+        last = &(*last)->outer_;
+    }
+    *last = kept_;
 }
 
 thread_heap* undiverted::in_place_of(thread_heap* heap) noexcept {

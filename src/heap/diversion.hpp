@@ -1,8 +1,7 @@
 // heap/diversion.hpp - diversion: answers every operation of a thread in its heap's place.
 // stand_in: answers those of all threads, for as long as the process lives.
 //
-// Threads    a diversion belongs to the thread that began it, and is seen by no other. A stand-in
-// is
+// Threads    a diversion belongs to the thread that began it, and is seen by no other. A stand-in is
 //            called by any thread, also by one that is past its exit hook.
 // Always     this_thread of a diverted thread is diverted_heap, whose lists are empty for ever: so
 //            each operation takes the slow path, which asks the thread's chain of diversions, the
@@ -18,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "heap/process.hpp"
 #include "heap/thread_heap.hpp"
 
 namespace tarn::impl::heap {
@@ -40,7 +40,46 @@ struct operation {
     void const* caller = nullptr;
 };
 
-/// See above. No function may be null.
+/// The C library's functions, for blocks that are not the heap's.
+struct direct_answers {
+    void* (*allocate)(std::size_t bytes);
+    void* (*allocate_zeroed)(std::size_t count, std::size_t bytes);
+    void* (*allocate_aligned)(std::size_t alignment, std::size_t bytes);
+    void* (*reallocate)(void* block, std::size_t bytes);
+    void (*deallocate)(void* block);
+    void (*deallocate_told)(void* block, std::size_t bytes, std::size_t alignment, family by);
+};
+
+/// What a stand-in knows of its blocks: each lies in a block of a thread's heap, and so is part of
+/// what pages say of those. Taken while others go on: each by itself is right, or was just now.
+struct stand_in_figures {
+    std::uint64_t live_blocks = 0;
+    std::uint64_t live_bytes = 0;  // as asked for
+    std::uint64_t live_peak_bytes = 0;
+    std::uint64_t quarantined_blocks = 0;
+    std::uint64_t quarantined_bytes = 0;  // as was asked for
+    std::uint64_t heap_bytes = 0;         // of the heap's blocks that all these lie in
+    std::uint64_t idle_blocks = 0;        // of the heap's, kept to serve again; in heap_bytes
+    std::uint64_t metadata_bytes = 0;     // committed, in no heap
+    std::uint64_t reserved_bytes = 0;     // address space, those included
+    std::uint64_t checked_blocks = 0;     // by check_all() and its kin, so far
+    std::uint64_t damaged_blocks = 0;     // so far
+    std::uint64_t findings = 0;           // of every kind, so far
+
+    /// Around live blocks and those in quarantine.
+    [[nodiscard]] std::uint64_t guard_bytes() const noexcept {
+        std::uint64_t const inside = live_bytes + quarantined_bytes;
+        return heap_bytes - (heap_bytes < inside ? heap_bytes : inside);
+    }
+};
+
+/// What a look at all blocks has found.
+struct check_result {
+    std::uint64_t checked_blocks = 0;
+    std::uint64_t damaged_blocks = 0;
+};
+
+/// See above. The first three functions may not be null.
 struct stand_in {
     /// As a diversion's answer.
     void* (*answer)(operation const& asked) noexcept;
@@ -48,6 +87,14 @@ struct stand_in {
     std::size_t (*usable_bytes)(void const* block, void const* caller) noexcept;
     /// As heap::find_block_around().
     found_block (*find_block_around)(void const* ptr) noexcept;
+    /// What slow paths jump to, in place of the answer, where the thread has no diversions: to
+    /// those functions the program's own code is then the caller. It may return null.
+    direct_answers const* (*find_direct)() noexcept = nullptr;
+    /// Null: it has nothing to add to what the heap knows.
+    stand_in_figures (*figures)() noexcept = nullptr;
+    /// Checks all blocks now, for an operation of that name. `caller`: whose stack a report shows;
+    /// null: none.
+    check_result (*check_all)(char const* operation, void const* caller) noexcept = nullptr;
 };
 
 class diversion {
@@ -75,6 +122,7 @@ public:
 
 private:
     friend void* answer_diverted(operation const& asked) noexcept;
+    friend class program_runs;
 
     answer answer_;
     diversion* outer_ = nullptr;
@@ -86,9 +134,21 @@ private:
 /// The process's, or null. Only after start_process().
 [[nodiscard]] stand_in const* current_stand_in() noexcept;
 
+/// The same where it checks blocks, and counts them; else null.
+[[nodiscard]] stand_in const* current_checker() noexcept;
+
 /// Slow paths begin with this: what to take in place of `heap`, which this_thread was. A thread
 /// whose first operation this is becomes diverted where there is a stand-in.
 [[nodiscard]] thread_heap* divert_if_new(thread_heap* heap) noexcept;
+
+/// What the slow path of a thread jumps to whose this_thread is `heap`; null: it goes on. Keeps
+/// errno.
+[[nodiscard]] direct_answers const* find_direct_slow(thread_heap* heap) noexcept;
+
+[[nodiscard]] inline direct_answers const* find_direct(thread_heap* heap) noexcept {
+    bool const may_be = heap == &diverted_heap || heap == &empty_heap;
+    return may_be ? find_direct_slow(heap) : nullptr;
+}
 
 /// The slow paths' way in: the operation of a thread whose this_thread is diverted_heap.
 TARN_COLD void* answer_diverted(operation const& asked) noexcept;
@@ -116,6 +176,20 @@ public:
 
 private:
     bool was_diverted_;
+};
+
+/// Over this scope code of the program runs beneath an answer, or deeper: a stand-in serves it as
+/// it serves all; no diversion sees what it does.
+class program_runs {
+public:
+    program_runs() noexcept;
+    ~program_runs();
+    program_runs(program_runs const&) = delete;
+    program_runs& operator=(program_runs const&) = delete;
+
+private:
+    bool is_beneath_;
+    diversion* kept_ = nullptr;
 };
 
 }  // namespace tarn::impl::heap

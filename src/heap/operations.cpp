@@ -21,8 +21,17 @@ namespace {
 // again, and a run grows in place.
 constexpr std::size_t grown_run_bytes_min = 16 * KiB;
 
+// Whose blocks are a stand-in's: it has no owner, so that whatever is freed in it takes the slow
+// path, which looks for the block itself.
+constinit page page_of_others{};
+
 // Up to here calloc clears a block faster than it finds out whether that is needed.
 constexpr std::size_t clear_bytes_max = 1 * KiB;
+
+/// find_direct() for an operation on a block.
+direct_answers const* find_direct_of(thread_heap* heap, void const* block) noexcept {
+    return page_of(block) == nullptr ? find_direct(heap) : nullptr;
+}
 
 /// A block of a size class, or a sample in its place.
 void* allocate_small(thread_heap& heap, unsigned size_class, run_request wanted) noexcept {
@@ -91,6 +100,9 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
 /// calloc where the class has no list, or clearing may not be needed.
 TARN_COLD void* allocate_zeroed_slow(thread_heap* heap, std::size_t bytes,
                                      void const* caller) noexcept {
+    if (direct_answers const* const direct = find_direct(heap)) [[unlikely]] {
+        return direct->allocate_zeroed(1, bytes);
+    }
     heap = divert_if_new(heap);
     if (heap == &diverted_heap) [[unlikely]] {
         return answer_diverted(
@@ -182,6 +194,9 @@ void free_block(thread_heap& heap, void* ptr, char const* operation, void const*
 }
 
 void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
+    if (direct_answers const* const direct = find_direct(heap)) [[unlikely]] {
+        return direct->allocate(bytes);
+    }
     return allocate_for(heap, bytes, __builtin_return_address(0));
 }
 
@@ -202,6 +217,9 @@ void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller, fam
 void deallocate_slow(void* ptr, thread_heap* heap) noexcept {
     if (ptr == nullptr || heap->try_adopt_stray(ptr) || deallocate_quickly(heap, ptr)) {
         return;
+    }
+    if (direct_answers const* const direct = find_direct_of(heap, ptr)) [[unlikely]] {
+        return direct->deallocate(ptr);
     }
     deallocate_for(heap, ptr, __builtin_return_address(0));
 }
@@ -234,6 +252,9 @@ void deallocate_told_slow(void* ptr, thread_heap* heap, std::size_t bytes, std::
     if (ptr == nullptr || heap->try_adopt_stray(ptr) || deallocate_quickly(heap, ptr)) {
         return;
     }
+    if (direct_answers const* const direct = find_direct_of(heap, ptr)) [[unlikely]] {
+        return direct->deallocate_told(ptr, bytes, alignment, by);
+    }
     deallocate_told(heap, ptr, {.by = by, .bytes = bytes, .alignment = alignment},
                     __builtin_return_address(0));
 }
@@ -256,6 +277,10 @@ void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) 
 
 void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignment,
                        void const* caller, family by) noexcept {
+    direct_answers const* const direct = by == family::malloc ? find_direct(heap) : nullptr;
+    if (direct != nullptr) [[unlikely]] {
+        return direct->allocate_aligned(alignment, bytes);
+    }
     heap = divert_if_new(heap);
     if (heap == &diverted_heap) [[unlikely]] {
         return answer_diverted({.kind = operation_kind::allocate_aligned,
@@ -282,6 +307,9 @@ void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignme
 }
 
 void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes, void const* caller) noexcept {
+    if (direct_answers const* const direct = find_direct_of(heap, ptr)) [[unlikely]] {
+        return direct->reallocate(ptr, bytes);
+    }
     heap = divert_if_new(heap);
     if (heap == &diverted_heap) [[unlikely]] {
         return answer_diverted(
@@ -352,8 +380,11 @@ found_block find_block_in_heap(void const* ptr) noexcept {
 
 block_home find_home_slow(void const* ptr) noexcept {
     found_block const found = find_block_around(ptr);
-    return found.start == ptr ? block_home{.bytes = found.bytes, .home = page_of(ptr)}
-                              : block_home{};
+    if (found.start != ptr) {
+        return {};
+    }
+    page* const home = page_of(ptr);
+    return {.bytes = found.bytes, .home = home == nullptr ? &page_of_others : home};
 }
 
 }  // namespace tarn::impl::heap

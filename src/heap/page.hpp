@@ -51,7 +51,11 @@ struct alignas(128) page {
         std::atomic<heap_lane*> lane;        // of user heaps, while it is in one
     };
 
-    block* local;                       // freed by the owner, not yet handed out again
+    union {
+        block* local;                            // freed by the owner, not yet handed out again
+        std::atomic<base::node_index> attached;  // of runs: what their user notes; none at first
+    };
+
     base::single_writer<int> out;       // outside(), or a count-down
     base::single_writer<int> capacity;  // blocks made so far; the rest is untouched memory
     base::single_writer<std::size_t> block_bytes;

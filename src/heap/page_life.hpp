@@ -4,7 +4,8 @@
 // Always     `life` is odd while the page is in a lane. It never has a value twice (but for 2^32
 //            lives between two looks), so who finds it as it was finds the page as it was.
 //            Lanes are type-stable: what look() reads of one may be stale, never elsewhere.
-// Source     docs/design/heaps.md; tests/heaps/heap_end_explored.cpp goes through all interleavings
+// Source     docs/design/heaps.md
+// Tests      heaps/heap_end_explored.cpp
 //
 // A page has `life`, an atomic of std::uint32_t, and `lane`, an atomic of a pointer to a lane; a
 // lane has `heap`, an atomic. Functions and not a class, since a page keeps the two in unions.

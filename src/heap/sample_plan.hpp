@@ -9,6 +9,7 @@
 //            blocks that follow, and the one after that comes the sooner.
 // Cost       a comparison at a refill
 // Source     DESIGN: refills carry the sampling; the logarithm by squaring is Briggs' (1624)
+// Tests      unit/heap/sampling_test.cpp
 #pragma once
 
 #include <algorithm>

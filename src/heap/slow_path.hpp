@@ -1,6 +1,7 @@
 // heap/slow_path.hpp - what all slow paths have in common.
 //
 // Threads    the calling thread, with the heap that serves it
+// Tests      unit/heap/process_test.cpp unit/heap/thread_heap_test.cpp
 #pragma once
 
 #include <cerrno>

@@ -298,6 +298,9 @@ std::size_t scavenge(thread_heap* heap, void const* caller) noexcept;
 struct found_block;
 [[nodiscard]] found_block find_block_in_heap(void const* ptr) noexcept;
 
+/// Of a block that a stand-in's malloc may have made, and does not know the size of.
+inline constexpr std::size_t unknown_bytes = ~std::size_t{0};
+
 /// A block, live or freed; none: null and 0.
 struct found_block {
     void* start = nullptr;

@@ -13,6 +13,7 @@
 // Cost       a lock of its own and no other per operation; a new page takes another. Destruction:
 //            a look at each page.
 // Source     docs/design/heaps.md
+// Tests      heaps/heap_test.cpp
 #pragma once
 
 #include <algorithm>

@@ -2,6 +2,7 @@
 //
 // Threads    see each function
 // Always     heap/user_heap.hpp
+// Tests      heaps/heap_threads_test.cpp
 #pragma once
 
 #include <cstddef>

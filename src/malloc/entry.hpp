@@ -12,8 +12,10 @@
 #include "base/attributes.hpp"
 #include "platform/os.hpp"
 #include "sizing/size_class.hpp"
+#include "heap/diversion.hpp"
 #include "heap/host.hpp"
 #include "heap/thread_heap.hpp"
+#include "malloc/step_aside.hpp"
 
 namespace tarn::impl::entry {
 
@@ -36,7 +38,11 @@ inline bool multiply(char const* operation, std::size_t count, std::size_t bytes
 
 inline void* calloc(std::size_t count, std::size_t bytes, void const* caller) noexcept {
     std::size_t product = 0;
-    if (!multiply("calloc", count, bytes, product, caller)) {
+    if (__builtin_mul_overflow(count, bytes, &product)) [[unlikely]] {
+        if (heap::direct_answers const* const direct = heap::find_direct(this_thread)) {
+            return direct->allocate_zeroed(count, bytes);
+        }
+        static_cast<void>(multiply("calloc", count, bytes, product, caller));
         return nullptr;
     }
     return heap::allocate_zeroed(this_thread, product, caller);
@@ -78,6 +84,9 @@ inline int posix_memalign(void** out, std::size_t alignment, std::size_t bytes,
                           void const* caller) noexcept {
     if (alignment % sizeof(void*) != 0 || !std::has_single_bit(alignment)) {
         return EINVAL;
+    }
+    if (aside::next_in_line const* const next = aside::next()) {
+        return next->posix_memalign(out, alignment, bytes);
     }
     int const kept = errno;
     void* const block = memalign(alignment, bytes, caller);

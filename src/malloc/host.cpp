@@ -4,6 +4,7 @@
 #include "heap/host.hpp"
 
 #include <atomic>
+#include <cstdio>
 
 #include "base/check.hpp"
 #include "platform/os.hpp"
@@ -18,6 +19,10 @@
 #include "control/scavenger.hpp"
 #include "control/statistics.hpp"
 #include "control/statistics_text.hpp"
+#include "debug/fork.hpp"
+#include "debug/mp_pool.hpp"
+#include "malloc/checks.hpp"
+#include "malloc/step_aside.hpp"
 
 // glibc's own free under the name by which it stays reachable when free is replaced.
 // NOLINTNEXTLINE(bugprone-reserved-identifier): glibc's name
@@ -58,6 +63,8 @@ heap_options host_options() noexcept {
     result.thread_cache_bytes = from.thread_cache_bytes;
     result.thread_empty_bytes = from.thread_empty_bytes;
     result.sample_interval_bytes = from.sample_interval_bytes;
+    stand_in const* const elsewhere = aside::choose_stand_in(from);
+    result.answers = elsewhere != nullptr ? elsewhere : checks::configure();
     control::start_limits();
     return result;
 }
@@ -67,6 +74,7 @@ void host_started() noexcept {
     // table is full.
     if (!platform::install_fork_hooks({.prepare =
                                            [] {
+                                               debug::hold_for_fork();
                                                control::hold_owners_for_fork();
                                                prepare_fork();
                                            },
@@ -74,22 +82,26 @@ void host_started() noexcept {
                                            [] {
                                                fork_in_parent();
                                                control::release_owners_after_fork();
+                                               debug::release_after_fork(debug::fork_side::parent);
                                            },
-                                       .child =
-                                           [] {
-                                               fork_in_child();
-                                               control::release_owners_after_fork();
-                                           }})) {
+                                       .child = [] { fork_in_child(); }})) {
         control::write_report("tarn: no slot left for fork hooks\n");
     }
     control::start_live_stats();
+    checks::start();
 }
 
 void host_thread_entered(void* heap) noexcept {
     static_cast<void>(platform::arm_thread_exit(heap));
 }
 
-misuse_verdict host_misuse(misuse const& event) noexcept { return control::handle_misuse(event); }
+misuse_verdict host_misuse(misuse const& event) noexcept {
+    if (debug::mp.report_for_heap(event)) {
+        return misuse_verdict::ignore;
+    }
+    misuse_verdict verdict = misuse_verdict::ignore;
+    return checks::report(event, verdict) ? verdict : control::handle_misuse(event);
+}
 
 void host_memory_grew() noexcept { control::note_growth(); }
 
@@ -108,6 +120,9 @@ void host_thread_left() noexcept {
 }
 
 void host_forked() noexcept {
+    // First: what follows asks for the time, where wrappers of the program's may allocate.
+    control::release_owners_after_fork();
+    debug::release_after_fork(debug::fork_side::child);
     control::forget_scavenger();
     control::forget_pressure();
     control::forget_live_stats();
@@ -121,12 +136,7 @@ void host_forward_free(void* ptr) noexcept {
 
 namespace {
 
-/// Runs after the program's own destructors and atexit handlers, as far as the loader's order of
-/// libraries allows: the preloaded library is the last.
-__attribute__((destructor)) void report_at_exit() noexcept {
-    if (!start_process()) {  // a program that never allocated has not read the options yet
-        return;
-    }
+void report_statistics() noexcept {
     control::options const& wanted = control::current_options();
     bool const to_file = !wanted.stats_file.empty();
     if (wanted.stats == 0 && !to_file) {
@@ -143,6 +153,23 @@ __attribute__((destructor)) void report_at_exit() noexcept {
     if (wanted.stats != 0) {
         control::describe_report_now(text);
         control::write_report(text.view());
+    }
+}
+
+/// Runs after the program's own destructors and atexit handlers, as far as the loader's order of
+/// libraries allows: the preloaded library is the last.
+__attribute__((destructor)) void report_at_exit() noexcept {
+    if (!start_process()) {  // a program that never allocated has not read the options yet
+        return;
+    }
+    bool const fails = checks::end();
+    report_statistics();
+    if (fails) {
+        {
+            program_runs const scope;  // streams may allocate
+            std::fflush(nullptr);      // libc's own end comes after this
+        }
+        control::end_after_report();
     }
 }
 

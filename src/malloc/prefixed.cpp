@@ -8,6 +8,7 @@
 
 #include "tarn/tarn.h"
 
+#include "heap/diversion.hpp"
 #include "heap/process.hpp"
 #include "control/audit.hpp"
 #include "control/limits.hpp"
@@ -125,8 +126,10 @@ std::size_t tarn_stats_format(tarn_stats const* of, int format, char* to,
     if (of == nullptr) {
         return 0;
     }
+    tarn_stats known{};  // of an older caller: the rest is 0
+    std::memcpy(&known, of, of->size == 0 ? sizeof known : std::min(of->size, sizeof known));
     tarn::impl::base::text_sink text{to, room == 0 ? 0 : room - 1};
-    control::describe_statistics(*of, format, text);
+    control::describe_statistics(known, format, text);
     if (room != 0) {
         to[text.view().size()] = '\0';
     }
@@ -140,6 +143,38 @@ std::size_t tarn_audit(tarn_stats* out) noexcept {
         hand_over(found, *out);
     }
     return contradictions;
+}
+
+int tarn_checks_get(tarn_checks* out) noexcept {
+    if (out == nullptr || out->size != sizeof(tarn_checks)) {
+        return EINVAL;
+    }
+    heap::stand_in const* const all = heap::start_process() ? heap::current_checker() : nullptr;
+    if (all == nullptr) {
+        return ENOTSUP;
+    }
+    heap::stand_in_figures const now = all->figures();
+    *out = {.size = sizeof(tarn_checks),
+            .live_blocks = now.live_blocks,
+            .live_bytes = now.live_bytes,
+            .live_peak_bytes = now.live_peak_bytes,
+            .quarantined_blocks = now.quarantined_blocks,
+            .quarantined_bytes = now.quarantined_bytes,
+            .guard_bytes = now.guard_bytes(),
+            .checked_blocks = now.checked_blocks,
+            .damaged_blocks = now.damaged_blocks,
+            .findings = now.findings};
+    return 0;
+}
+
+std::size_t tarn_check_all() noexcept {
+    tarn::impl::base::errno_keeper const keeper;
+    heap::stand_in const* const all = heap::start_process() ? heap::current_checker() : nullptr;
+    if (all == nullptr) {
+        return 0;
+    }
+    heap::undiverted const served;
+    return all->check_all("tarn_check_all", TARN_CALLER).damaged_blocks;
 }
 
 int tarn_limits_set(tarn_limits const* limits) noexcept {

@@ -9,8 +9,11 @@
 
 #include "malloc/cxx_runtime.hpp"
 #include "malloc/entry.hpp"
+#include "malloc/step_aside.hpp"
 
 using tarn::impl::heap::this_thread;
+namespace aside = tarn::impl::aside;
+using aside::quietly;
 namespace cxx_runtime = tarn::impl::cxx_runtime;
 namespace heap = tarn::impl::heap;
 
@@ -51,7 +54,7 @@ void* attempt(request const& asked) noexcept {
 }
 
 /// [new.delete.single]: asks the new_handler for memory until there is some or it gives up.
-TARN_COLD void* new_slow(request const& asked) {
+TARN_COLD void* new_or_throw(request const& asked) {
     for (;;) {
         if (void* const block = attempt(asked)) {
             return block;
@@ -64,7 +67,7 @@ TARN_COLD void* new_slow(request const& asked) {
     }
 }
 
-TARN_COLD void* nothrow_new_slow(request const& asked) noexcept {
+TARN_COLD void* new_or_null(request const& asked) noexcept {
     try {
         for (;;) {
             if (void* const block = attempt(asked)) {
@@ -81,9 +84,30 @@ TARN_COLD void* nothrow_new_slow(request const& asked) noexcept {
     }
 }
 
+/// Both, or a jump to the operator new that is next in line. `alignment` 0: the usual one.
+template <family By>
+TARN_COLD void* new_slow(std::size_t bytes, std::size_t alignment, void const* caller) {
+    if (aside::new_functions const* const next = aside::next_new(By)) {
+        return alignment == 0 ? next->make(bytes)
+                              : next->make_aligned(bytes, static_cast<std::align_val_t>(alignment));
+    }
+    return new_or_throw({.bytes = bytes, .alignment = alignment, .by = By, .caller = caller});
+}
+
+template <family By>
+TARN_COLD void* nothrow_new_slow(std::size_t bytes, std::size_t alignment,
+                                 void const* caller) noexcept {
+    if (aside::new_functions const* const next = aside::next_new(By)) {
+        return alignment == 0 ? next->make_quietly(bytes, quietly)
+                              : next->make_aligned_quietly(
+                                    bytes, static_cast<std::align_val_t>(alignment), quietly);
+    }
+    return new_or_null({.bytes = bytes, .alignment = alignment, .by = By, .caller = caller});
+}
+
 template <family By>
 TARN_COLD void* new_plain_slow(std::size_t bytes) {
-    return new_slow({.bytes = bytes, .by = By, .caller = TARN_CALLER});
+    return new_slow<By>(bytes, 0, TARN_CALLER);
 }
 
 template <family By>
@@ -133,10 +157,11 @@ namespace {
 
 /// What a form that may not throw makes of the program's own form, which may. Ours are not asked:
 /// a program without a C++ runtime has none that could catch.
-template <class New>
-void* without_throwing(New make, bool is_ours, request const& asked) noexcept {
+template <family By, class New>
+void* without_throwing(New make, bool is_ours, std::size_t bytes, std::size_t alignment,
+                       void const* caller) noexcept {
     if (is_ours) {
-        return nothrow_new_slow(asked);
+        return nothrow_new_slow<By>(bytes, alignment, caller);
     }
     try {
         return make();
@@ -201,49 +226,38 @@ TARN_REPLACEABLE void* operator new[](std::size_t bytes) {
 }
 
 TARN_REPLACEABLE void* operator new(std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
-    return without_throwing([bytes] { return ::operator new(bytes); }, scalar_is_ours(),
-                            {.bytes = bytes, .by = family::new_one, .caller = TARN_CALLER});
+    return without_throwing<family::new_one>([bytes] { return ::operator new(bytes); },
+                                             scalar_is_ours(), bytes, 0, TARN_CALLER);
 }
 
 TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::nothrow_t const& /*tag*/) noexcept {
-    return without_throwing([bytes] { return ::operator new[](bytes); }, array_is_ours(),
-                            {.bytes = bytes, .by = family::new_array, .caller = TARN_CALLER});
+    return without_throwing<family::new_array>([bytes] { return ::operator new[](bytes); },
+                                               array_is_ours(), bytes, 0, TARN_CALLER);
 }
 
 TARN_REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment) {
-    return new_slow({.bytes = bytes,
-                     .alignment = static_cast<std::size_t>(alignment),
-                     .by = family::new_one,
-                     .caller = TARN_CALLER});
+    return new_slow<family::new_one>(bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
 }
 
 TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment) {
     if (!aligned_is_ours()) {
         return ::operator new(bytes, alignment);
     }
-    return new_slow({.bytes = bytes,
-                     .alignment = static_cast<std::size_t>(alignment),
-                     .by = family::new_array,
-                     .caller = TARN_CALLER});
+    return new_slow<family::new_array>(bytes, static_cast<std::size_t>(alignment), TARN_CALLER);
 }
 
 TARN_REPLACEABLE void* operator new(std::size_t bytes, std::align_val_t alignment,
                                     std::nothrow_t const& /*tag*/) noexcept {
-    return without_throwing([=] { return ::operator new(bytes, alignment); }, aligned_is_ours(),
-                            {.bytes = bytes,
-                             .alignment = static_cast<std::size_t>(alignment),
-                             .by = family::new_one,
-                             .caller = TARN_CALLER});
+    return without_throwing<family::new_one>([=] { return ::operator new(bytes, alignment); },
+                                             aligned_is_ours(), bytes,
+                                             static_cast<std::size_t>(alignment), TARN_CALLER);
 }
 
 TARN_REPLACEABLE void* operator new[](std::size_t bytes, std::align_val_t alignment,
                                       std::nothrow_t const& /*tag*/) noexcept {
-    return without_throwing([=] { return ::operator new[](bytes, alignment); },
-                            aligned_array_is_ours(),
-                            {.bytes = bytes,
-                             .alignment = static_cast<std::size_t>(alignment),
-                             .by = family::new_array,
-                             .caller = TARN_CALLER});
+    return without_throwing<family::new_array>([=] { return ::operator new[](bytes, alignment); },
+                                               aligned_array_is_ours(), bytes,
+                                               static_cast<std::size_t>(alignment), TARN_CALLER);
 }
 
 TARN_REPLACEABLE void operator delete(void* block) noexcept {

@@ -19,8 +19,10 @@
 #include "heap/thread_heap.hpp"
 #include "control/introspection.hpp"
 #include "malloc/entry.hpp"
+#include "malloc/step_aside.hpp"
 
 using tarn::impl::heap::this_thread;
+namespace aside = tarn::impl::aside;
 namespace control = tarn::impl::control;
 namespace heap = tarn::impl::heap;
 
@@ -51,14 +53,29 @@ int narrowed(std::size_t value) noexcept {
     return static_cast<int>(std::min(value, most));
 }
 
+/// Whom to ask instead, where Tarn has stepped aside for one that has the function.
+template <class Function>
+aside::next_in_line const* next_with(Function aside::next_in_line::*function) noexcept {
+    aside::next_in_line const* const next = aside::next();
+    return next == nullptr || next->*function == nullptr ? nullptr : next;
+}
+
 }  // namespace
 
 // NOLINTBEGIN(bugprone-exception-escape): nothing here throws
 extern "C" {
 
-TARN_API struct mallinfo2 mallinfo2() noexcept { return figures_now(); }
+TARN_API struct mallinfo2 mallinfo2() noexcept {
+    if (aside::next_in_line const* const next = next_with(&aside::next_in_line::mallinfo2)) {
+        return next->mallinfo2();
+    }
+    return figures_now();
+}
 
 TARN_API struct mallinfo mallinfo() noexcept {
+    if (aside::next_in_line const* const next = next_with(&aside::next_in_line::mallinfo)) {
+        return next->mallinfo();
+    }
     struct mallinfo2 const now = figures_now();
 
     struct mallinfo result {};
@@ -74,6 +91,9 @@ TARN_API struct mallinfo mallinfo() noexcept {
 }
 
 TARN_API int malloc_info(int options, std::FILE* stream) noexcept {
+    if (aside::next_in_line const* const next = next_with(&aside::next_in_line::malloc_info)) {
+        return next->malloc_info(options, stream);
+    }
     if (options != 0) {
         errno = EINVAL;  // the manual's way; the returned code is glibc's
         return EINVAL;
@@ -85,16 +105,25 @@ TARN_API int malloc_info(int options, std::FILE* stream) noexcept {
 }
 
 TARN_API void malloc_stats() noexcept {
+    if (aside::next_in_line const* const next = next_with(&aside::next_in_line::malloc_stats)) {
+        return next->malloc_stats();
+    }
     introspection_text text;
     control::describe_as_malloc_stats(control::collect_statistics(), text);
     tarn::impl::platform::os::write_all(STDERR_FILENO, text.view().data(), text.view().size());
 }
 
-TARN_API int malloc_trim(std::size_t /*pad*/) noexcept {
+TARN_API int malloc_trim(std::size_t pad) noexcept {
+    if (aside::next_in_line const* const next = next_with(&aside::next_in_line::malloc_trim)) {
+        return next->malloc_trim(pad);
+    }
     return heap::trim(this_thread, heap::reclaim_scope::process, TARN_CALLER) != 0 ? 1 : 0;
 }
 
 TARN_API int mallopt(int parameter, int value) noexcept {
+    if (aside::next_in_line const* const next = next_with(&aside::next_in_line::mallopt)) {
+        return next->mallopt(parameter, value);
+    }
     switch (parameter) {
         case M_TRIM_THRESHOLD:
             // Negative: never trim.

@@ -26,6 +26,13 @@ inline constexpr std::size_t os_page_bytes_min = 4 * KiB;
 /// What a huge page holds where OS pages have 4 KiB; elsewhere there are none for us.
 inline constexpr std::size_t huge_page_bytes = 2 * MiB;
 
+/// How pages are made inaccessible.
+///   markers     marks in the page tables (Linux 6.13): a mapping stays one mapping
+///   protection  an access right of the range: it becomes a mapping of its own, and a process has
+///               only so many
+///   nothing     it is refused
+enum class guard_method : std::uint8_t { nothing, markers, protection };
+
 /// All ranges start and end on OS pages, except where a function says it rounds.
 ///   page_bytes     size of an OS page, known at run time: 4 KiB to 64 KiB
 ///   reserve        address space without memory; access faults; left out of core dumps
@@ -43,6 +50,14 @@ inline constexpr std::size_t huge_page_bytes = 2 * MiB;
 ///                  first of the room bytes at `to`, which become one mapping, the rest zero;
 ///                  `from` reads as zero afterwards; false: refused, `from` is as it was and both
 ///                  stay committed
+///   guard          gives the memory of a committed range back and makes every access fault, also
+///   of
+///                  a child after fork; a system call that is handed such memory answers EFAULT.
+///                  False: refused, and all is as it was. What is guarded already stays so.
+///   unguard        ends that: reads as zero, but for memory that is locked on Linux before 5.18.
+///                  False: refused, and it may be so for a part only. What is not guarded stays as
+///                  it is, contents too.
+///   guards_by      how that is done here; protection also where it had to be for a single range
 ///   prefer_node    asks for memory of a NUMA node, what is there already too; -1: any; false: the
 ///                  system can't
 // clang-format off
@@ -58,6 +73,9 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where, int
     { P::release(base, bytes) } noexcept;
     { P::populate_huge(base, bytes) } noexcept -> std::same_as<bool>;
     { P::move_pages(base, base, bytes, bytes) } noexcept -> std::same_as<bool>;
+    { P::guard(base, bytes) } noexcept -> std::same_as<bool>;
+    { P::unguard(base, bytes) } noexcept -> std::same_as<bool>;
+    { P::guards_by() } noexcept -> std::same_as<guard_method>;
     { P::prefer_node(base, bytes, node) } noexcept -> std::same_as<bool>;
 };
 
@@ -66,8 +84,8 @@ concept os_memory = requires(void* base, std::size_t bytes, placement where, int
 inline constexpr std::uint32_t forever_ms = ~std::uint32_t{0};
 
 /// The parts of a process that are not memory.
-///   address_space_limit  bytes of address space this process may use (RLIMIT_AS, RLIMIT_DATA);
-///                        SIZE_MAX when unlimited
+///   address_space_limit  bytes of address space this process may use (RLIMIT_AS, RLIMIT_DATA),
+///                        or should; SIZE_MAX when unlimited
 ///   monotonic_ms         milliseconds of a clock that never goes back; no system call
 ///   random_bits          64 unpredictable bits, weaker ones when the system has none yet
 ///   initial_environment  environ as the kernel passed it, before libc is ready; may be null

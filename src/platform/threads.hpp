@@ -33,6 +33,11 @@ struct background_thread {
 /// `what` must outlive the thread. Allocates by malloc. Keeps errno.
 bool start_background_thread(background_thread const& what) noexcept;
 
+/// Sets what the process does on a signal; the system calls that it interrupts go on. A handler
+/// that the program sets later takes its place. False: the system refuses, or another handler is
+/// there already, and stays.
+[[nodiscard]] bool install_signal_handler(int number, void (*handler)(int number)) noexcept;
+
 /// No signal handler runs in the calling thread over this scope.
 class signals_blocked {
 public:

@@ -13,6 +13,7 @@
 //            process no system call, and only the memory it touches.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -72,10 +73,11 @@ public:
         }
     }
 
-    /// Around fork: no record is half handed out while this is held.
-    void lock_for_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS { mutex_.lock(); }
+    /// Around fork: no record is half handed out while this is held. Out of rank, since nobody who
+    /// holds it waits for another lock.
+    void lock_for_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS { mutex_.lock_unranked(); }
 
-    void unlock_after_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS { mutex_.unlock(); }
+    void unlock_after_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS { mutex_.unlock_unranked(); }
 
     [[nodiscard]] std::size_t committed_bytes() const noexcept {
         return committed_bytes_.load(std::memory_order_relaxed);
@@ -89,8 +91,9 @@ private:
     static constexpr std::size_t chunk_bytes = 1 * MiB;
     static constexpr std::size_t commit_bytes = 64 * KiB;
     static constexpr std::size_t chunk_records = chunk_bytes / sizeof(T);
-    static constexpr std::size_t chunks_max = std::size_t{16} * 1024;
-    static_assert(chunk_records * chunks_max <= std::size_t{1} << base::node_index_bits);
+    // As many as there are indices, of small records; 16 GiB of others.
+    static constexpr std::size_t chunks_max = std::min(
+        std::size_t{16} * 1024, (std::size_t{1} << base::node_index_bits) / chunk_records);
 
     static constexpr bool is_inside(std::size_t chunk) noexcept {
         return Where == first_records::inside && chunk == 0;

@@ -127,7 +127,7 @@ class Usage(Base):
 
     def test_unknown_modes(self):
         self.fails_with(["run", "--mode", "warp", "--", "true"], "'warp'", "fast")
-        for mode in ("hardened", "debug"):
+        for mode in ("hardened",):
             self.fails_with(["run", "--mode", mode, "--", "true"], f"'{mode}'", "fast",
                             "not in this version")
 

@@ -39,6 +39,17 @@ std::string damaged(std::string const& from, std::string const& to) {
     return text.replace(at, from.size(), to);
 }
 
+TEST(stats_file, reads_what_only_later_libraries_tell) {
+    parsed_stats_file const older = parse_stats("1", good_report(1));
+    ASSERT_EQ(older.reports.size(), 1U);
+    EXPECT_EQ(older.reports[0].guard_bytes, 0U);
+    parsed_stats_file const later =
+        parse_stats("1", good_report(1) + "quarantined_bytes 7\nguard_bytes 8\n");
+    ASSERT_EQ(later.reports.size(), 1U);
+    EXPECT_EQ(later.reports[0].quarantined_bytes, 7U);
+    EXPECT_EQ(later.reports[0].guard_bytes, 8U);
+}
+
 TEST(stats_file, reads_every_key) {
     parsed_stats_file const file = parse_stats("1234", good_report(1234));
     EXPECT_EQ(file.error, "");

@@ -226,7 +226,11 @@ void test_handler_frees() {
         TARN_EXPECT(handler_calls >= 1);
         TARN_EXPECT(handler_calls <= 3);
         std::set_new_handler(nullptr);
-        if (form.takes_alignment) {
+        if (form.is_array && form.takes_alignment) {
+            ::operator delete[](block, align_val_t{64});
+        } else if (form.is_array) {
+            ::operator delete[](block);
+        } else if (form.takes_alignment) {
             ::operator delete (block, align_val_t{64});
         } else {
             ::operator delete(block);

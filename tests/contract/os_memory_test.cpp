@@ -23,11 +23,13 @@
 #include "platform/linux/linux_os.hpp"
 #include "support/build.hpp"
 #include "support/mappings.hpp"
+#include "support/process.hpp"
 
 namespace {
 
 using namespace tarn::impl;
 using platform::fake_os;
+using platform::guard_method;
 using platform::linux_os;
 
 /// The fake, pretending pages larger than the machine's.
@@ -344,6 +346,144 @@ TYPED_TEST(os_memory_contract, moves_a_range_of_several_mappings_or_changes_noth
     check_move<TypeParam>(base, base + 2 * half, 2 * half);
     check_move<TypeParam>(base + 2 * half, base, 2 * half);
     TypeParam::release(base, 4 * half);
+}
+
+/// Each way that the system has to guard; the last one is what it takes unasked.
+class guard_choice {
+public:
+    guard_choice() : usual_{linux_os::guards_by()} {}
+
+    ~guard_choice() { linux_os::guard_by(usual_); }
+
+    guard_choice(guard_choice const&) = delete;
+    guard_choice& operator=(guard_choice const&) = delete;
+
+    [[nodiscard]] std::vector<guard_method> all() const {
+        return usual_ == guard_method::markers
+                   ? std::vector{guard_method::protection, guard_method::markers}
+                   : std::vector{usual_};
+    }
+
+private:
+    guard_method usual_;
+};
+
+TYPED_TEST(os_memory_contract, guarded_memory_faults_and_comes_back_as_zero) {
+    guard_choice const choice;
+    std::size_t const page = TypeParam::page_bytes();
+    for (guard_method const method : choice.all()) {
+        linux_os::guard_by(method);
+        EXPECT_EQ(TypeParam::guards_by(), method);
+        std::byte* const base = this->committed(4);
+        std::memset(base, 5, 4 * page);
+        ASSERT_TRUE(TypeParam::guard(base + page, 2 * page));
+        EXPECT_TRUE(TypeParam::guard(base + page, page)) << "once more";
+        EXPECT_FALSE(this->memory_.readable(base + page));
+        EXPECT_FALSE(this->memory_.readable(base + 3 * page - 1));
+        EXPECT_TRUE(is_all(base, page, 5));
+        EXPECT_TRUE(is_all(base + 3 * page, page, 5));
+        ASSERT_TRUE(TypeParam::unguard(base + page, page));
+        EXPECT_TRUE(is_all(base + page, page, 0));
+        EXPECT_FALSE(this->memory_.readable(base + 2 * page));
+        std::memset(base + page, 6, page);
+        ASSERT_TRUE(TypeParam::unguard(base, 4 * page));
+        EXPECT_TRUE(is_all(base, page, 5));
+        EXPECT_TRUE(is_all(base + page, page, 6)) << "what was not guarded stays";
+        EXPECT_TRUE(is_all(base + 2 * page, page, 0));
+        std::memset(base, 7, 4 * page);
+        EXPECT_TRUE(is_all(base, 4 * page, 7));
+        TypeParam::release(base, 4 * page);
+    }
+}
+
+TYPED_TEST(os_memory_contract, a_purge_leaves_guards_and_a_release_takes_them) {
+    guard_choice const choice;
+    std::size_t const page = TypeParam::page_bytes();
+    for (guard_method const method : choice.all()) {
+        linux_os::guard_by(method);
+        std::byte* const base = this->committed(2);
+        ASSERT_TRUE(TypeParam::guard(base, page));
+        EXPECT_TRUE(TypeParam::purge(base, 2 * page));
+        EXPECT_FALSE(this->memory_.readable(base));
+        ASSERT_TRUE(TypeParam::decommit(base, 2 * page));
+        ASSERT_TRUE(TypeParam::commit(base, 2 * page));
+        EXPECT_TRUE(is_all(base, 2 * page, 0));
+        TypeParam::release(base, 2 * page);
+    }
+}
+
+TYPED_TEST(os_memory_contract, a_forked_child_has_the_guards_too) {
+    guard_choice const choice;
+    std::size_t const page = TypeParam::page_bytes();
+    for (guard_method const method : choice.all()) {
+        linux_os::guard_by(method);
+        std::byte* const base = this->committed(2);
+        ASSERT_TRUE(TypeParam::guard(base, page));
+        int const status = tarn::test::run_in_child(20, [&] {
+            probe const there;
+            bool const is_guarded = !there.readable(base) && there.readable(base + page);
+            bool const ended = TypeParam::unguard(base, page) && there.writable(base);
+            return is_guarded && ended ? 0 : 1;
+        });
+        EXPECT_EQ(status, 0);
+        EXPECT_FALSE(this->memory_.readable(base)) << "the child ended its own";
+        TypeParam::release(base, 2 * page);
+    }
+}
+
+TYPED_TEST(os_memory_contract, guards_locked_memory) {
+    guard_choice const choice;
+    std::size_t const page = TypeParam::page_bytes();
+    for (guard_method const method : choice.all()) {
+        linux_os::guard_by(method);
+        std::byte* const base = this->committed(2);
+        if (::mlock(base, 2 * page) != 0) {
+            TypeParam::release(base, 2 * page);
+            GTEST_SKIP() << "no memory may be locked here";
+        }
+        std::memset(base, 5, 2 * page);
+        ASSERT_TRUE(TypeParam::guard(base, page));
+        EXPECT_FALSE(this->memory_.readable(base));
+        ASSERT_TRUE(TypeParam::unguard(base, page));
+        std::memset(base, 6, page);
+        EXPECT_TRUE(is_all(base, page, 6));
+        EXPECT_TRUE(is_all(base + page, page, 5));
+        ::munlock(base, 2 * page);
+        TypeParam::release(base, 2 * page);
+    }
+}
+
+TYPED_TEST(os_memory_contract, markers_take_no_mapping_and_protection_gives_it_back) {
+    guard_choice const choice;
+    std::size_t const page = TypeParam::page_bytes();
+    for (guard_method const method : choice.all()) {
+        linux_os::guard_by(method);
+        std::byte* const base = this->committed(64);
+        int const before = tarn::test::mapping_count();
+        for (std::size_t i = 0; i < 64; i += 2) {
+            ASSERT_TRUE(TypeParam::guard(base + i * page, page));
+        }
+        int const guarded = tarn::test::mapping_count();
+        ASSERT_TRUE(TypeParam::unguard(base, 64 * page));
+        if (before > 0 && !tarn::test::under_asan && !tarn::test::under_tsan) {
+            if (method == guard_method::markers) {
+                EXPECT_LE(guarded, before + 8);
+            }
+            EXPECT_LE(tarn::test::mapping_count(), before + 8);
+        }
+        TypeParam::release(base, 64 * page);
+    }
+}
+
+TYPED_TEST(os_memory_contract, where_guards_are_refused_nothing_changes) {
+    guard_choice const choice;
+    linux_os::guard_by(guard_method::nothing);
+    std::size_t const page = TypeParam::page_bytes();
+    std::byte* const base = this->committed(1);
+    std::memset(base, 5, page);
+    EXPECT_FALSE(TypeParam::guard(base, page));
+    EXPECT_TRUE(is_all(base, page, 5));
+    TypeParam::release(base, page);
 }
 
 TYPED_TEST(os_memory_contract, serves_threads_at_once) {

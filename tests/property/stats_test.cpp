@@ -14,6 +14,7 @@
 
 #include "tarn/tarn.h"
 
+#include "support/build.hpp"
 #include "support/pattern.hpp"
 #include "support/random.hpp"
 #include "support/sizes.hpp"
@@ -77,6 +78,18 @@ TEST(stats, counts_frees_from_other_threads) {
     EXPECT_EQ(after.live_blocks, before.live_blocks);
     EXPECT_GE(after.cross_thread_frees - before.cross_thread_frees, count / 2);
     EXPECT_LE(after.cross_thread_frees - before.cross_thread_frees, count);
+}
+
+TEST(stats, of_checks_are_those_of_mode_debug_alone) {
+    tarn_checks checks{};
+    EXPECT_EQ(tarn_checks_get(nullptr), EINVAL);
+    EXPECT_EQ(tarn_checks_get(&checks), EINVAL);  // size 0
+    checks.size = sizeof checks;
+    void* const block = tarn_malloc(10);
+    EXPECT_EQ(tarn_checks_get(&checks), in_debug_mode() ? 0 : ENOTSUP);
+    EXPECT_EQ(checks.live_blocks != 0, in_debug_mode());
+    EXPECT_EQ(tarn_check_all(), 0U);
+    tarn_free(block);
 }
 
 /// Blocks of which the sum of the requests is known.

@@ -180,7 +180,7 @@ void compare_at_rest(stock const& all, tarn_stats const& start, info_text& info)
     EXPECT_EQ(said.mapped_bytes + said.purged_inside_bytes,
               said.metadata_bytes + said.live_bytes + said.page_tail_bytes + said.fresh_bytes +
                   said.held_by_threads_bytes + said.free_in_bins_bytes + said.free_in_heaps_bytes +
-                  said.free_runs_bytes);
+                  said.free_runs_bytes + said.quarantined_bytes + said.guard_bytes);
     EXPECT_EQ(walked.live_bytes - start.live_bytes, all.bytes.load(std::memory_order_relaxed));
     if (said.threads_unread == 0) {
         EXPECT_EQ(said.live_bytes, walked.live_bytes);

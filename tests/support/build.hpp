@@ -46,6 +46,12 @@ inline char const* environment(char const* name) noexcept {
     return std::getenv(name);  // NOLINT(concurrency-mt-unsafe): no test changes the environment
 }
 
+/// The program runs with TARN_MODE=debug.
+inline bool in_debug_mode() noexcept {
+    char const* const value = environment("TARN_MODE");
+    return value != nullptr && value[0] == 'd';
+}
+
 /// TARN_SOAK=1 in the environment: hours instead of seconds.
 inline bool soaking() noexcept {
     char const* const value = environment("TARN_SOAK");

@@ -11,11 +11,13 @@
 
 #include <tarn/tarn.h>
 
+#include "check_command.hpp"
 #include "compare_command.hpp"
 #include "doctor_command.hpp"
 #include "failure.hpp"
 #include "run_command.hpp"
 #include "stat_command.hpp"
+#include "symbolize_command.hpp"
 #include "top_command.hpp"
 
 namespace {
@@ -33,8 +35,14 @@ public:
         if (app->get_name() == "doctor") {
             return fmt::format("Usage: {} [OPTIONS] PROGRAM|PID\n", name);
         }
+        if (app->get_name() == "check") {
+            return fmt::format("Usage: {} [OPTIONS] PID...\n", name);
+        }
         if (app->get_name() == "stat") {
             return fmt::format("Usage: {} [OPTIONS] [PID...]\n", name);
+        }
+        if (app->get_name() == "symbolize") {
+            return fmt::format("Usage: {} [OPTIONS] [FILE...]\n", name);
         }
         if (app->get_name() != "run" && app->get_name() != "compare") {
             return CLI::Formatter::make_usage(app, std::move(name));
@@ -72,10 +80,19 @@ int run(int argc, char** argv) {
     CLI::App* const stat_app =
         app.add_subcommand("stat", "Show what the memory of running processes does now");
     describe(*stat_app, inquiry);
+    check_request examination;
+    CLI::App* const check_app =
+        app.add_subcommand("check", "Have processes in mode debug check all their blocks now");
+    describe(*check_app, examination);
     top_request overview;
     CLI::App* const top_app =
         app.add_subcommand("top", "Show a live table of the processes on Tarn");
     describe(*top_app, overview);
+
+    symbolize_request reading;
+    CLI::App* const symbolize_app =
+        app.add_subcommand("symbolize", "Put functions, files and lines into a report");
+    describe(*symbolize_app, reading);
 
     std::vector<std::string> reversed(own.rbegin(), own.rend());  // as CLI11 wants them
     try {
@@ -99,11 +116,19 @@ int run(int argc, char** argv) {
         inquiry.processes.insert(inquiry.processes.end(), program.begin(), program.end());
         return run_stat(inquiry);
     }
+    if (&chosen == check_app) {
+        examination.processes.insert(examination.processes.end(), program.begin(), program.end());
+        return run_check(examination);
+    }
     if (&chosen == top_app) {
         if (marked) {
             throw failure{"top: shows all processes; see tarn top --help"};
         }
         return run_top(overview);
+    }
+    if (&chosen == symbolize_app) {
+        reading.files.insert(reading.files.end(), program.begin(), program.end());
+        return run_symbolize(reading);
     }
     std::vector<std::string> words = chosen.remaining();
     if (!words.empty() && words[0].rfind('-', 0) == 0) {

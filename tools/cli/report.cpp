@@ -78,6 +78,11 @@ void add_process(page& out, process_stats const& stats) {
     out.fact("mapped", format_bytes(stats.mapped_bytes),
              fmt::format("of {} reserved; {} for Tarn's own records",
                          format_bytes(stats.reserved_bytes), format_bytes(stats.metadata_bytes)));
+    if (stats.guard_bytes != 0) {
+        out.fact("in quarantine", format_bytes(stats.quarantined_bytes),
+                 fmt::format("freed, kept from reuse; {} in guards around blocks",
+                             format_bytes(stats.guard_bytes)));
+    }
     out.fact("held by threads", format_bytes(stats.held_by_threads_bytes),
              fmt::format("free blocks in pages of {}", plural(stats.threads, "thread", "threads")));
     out.fact("free in bins", format_bytes(stats.free_in_bins_bytes),

@@ -1,6 +1,6 @@
 #include "run_command.hpp"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,15 +22,16 @@ namespace tarn::cli {
 
 namespace {
 
-constexpr std::array modes{"fast"};
+constexpr std::array modes{"fast", "debug"};
 
 std::string check_mode(std::string const& mode) {
     if (std::find(modes.begin(), modes.end(), mode) != modes.end()) {
         return {};
     }
-    std::string text = fmt::format("unknown mode '{}'; this version has: {}", mode, modes[0]);
-    if (mode == "hardened" || mode == "debug") {
-        text += " (hardened and debug are not in this version)";
+    std::string text =
+        fmt::format("unknown mode '{}'; this version has: {}", mode, fmt::join(modes, ", "));
+    if (mode == "hardened") {
+        text += " (hardened is not in this version)";
     }
     return text;
 }
@@ -109,7 +110,9 @@ int watch_program(run_request const& request, std::string const& library) {
 }  // namespace
 
 void describe(CLI::App& command, run_request& request) {
-    command.add_option("--mode", request.mode, "How thorough Tarn is: fast (default: TARN_MODE)")
+    command
+        .add_option("--mode", request.mode,
+                    "How thorough Tarn is: fast or debug (default: TARN_MODE)")
         ->type_name("MODE")
         ->check(CLI::Validator{check_mode, ""});
     command

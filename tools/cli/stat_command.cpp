@@ -8,12 +8,12 @@
 #include <optional>
 #include <utility>
 
-#include "doctor/proc_text.hpp"
 #include "failure.hpp"
 #include "live/live_file.hpp"
 #include "live/ranking.hpp"
 #include "live/survey.hpp"
 #include "live/text.hpp"
+#include "process_numbers.hpp"
 
 namespace tarn::cli {
 
@@ -40,17 +40,6 @@ std::optional<int> chosen_format(stat_request const& request) {
         chosen = as;
     }
     return chosen;
-}
-
-std::vector<std::uint64_t> parse_numbers(std::vector<std::string> const& texts) {
-    std::vector<std::uint64_t> numbers;
-    for (std::string const& text : texts) {
-        if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos) {
-            throw failure{fmt::format("stat: '{}' is no number of a process", text)};
-        }
-        numbers.push_back(doctor::number_of(text).value_or(UINT64_MAX));  // there is none, anyway
-    }
-    return numbers;
 }
 
 /// What people see of one process.
@@ -139,7 +128,7 @@ void describe(CLI::App& command, stat_request& request) {
 
 int run_stat(stat_request const& request) {
     std::optional<int> const format = chosen_format(request);
-    std::vector<std::uint64_t> const numbers = parse_numbers(request.processes);
+    std::vector<std::uint64_t> const numbers = parse_process_numbers("stat", request.processes);
     if (request.prometheus && numbers.size() != 1) {
         throw failure{"stat: --prometheus needs one process: metrics of several would be mixed up"};
     }

@@ -134,6 +134,11 @@ private:
             return each.first == words[0];
         });
         if (key == keys.end()) {
+            for (auto const& [name, member] : later_keys) {
+                if (name == words[0]) {
+                    report_.*member = *value;
+                }
+            }
             return;
         }
         auto const index = static_cast<std::size_t>(key - keys.begin());

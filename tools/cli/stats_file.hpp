@@ -42,6 +42,8 @@ struct process_stats {
     std::uint64_t resident_bytes = 0;
     std::uint64_t resident_peak_bytes = 0;
     std::uint64_t page_faults = 0;
+    std::uint64_t quarantined_bytes = 0;  // these two: of mode debug
+    std::uint64_t guard_bytes = 0;
     std::vector<class_stats> classes;
 };
 
@@ -64,6 +66,13 @@ inline constexpr std::array<std::pair<std::string_view, std::uint64_t process_st
     {"resident_peak_bytes", &process_stats::resident_peak_bytes},
     {"page_faults", &process_stats::page_faults},
 }};
+
+/// What older libraries do not tell.
+inline constexpr std::array<std::pair<std::string_view, std::uint64_t process_stats::*>, 2>
+    later_keys{{
+        {"quarantined_bytes", &process_stats::quarantined_bytes},
+        {"guard_bytes", &process_stats::guard_bytes},
+    }};
 
 struct parsed_stats_file {
     std::string name;                    // of the file, without folder

@@ -94,7 +94,8 @@ obstacle static_obstacle(program_facts const& facts) {
 obstacle own_malloc_obstacle(object const& program) {
     if (program.contains != nullptr && program.contains->kind == allocator_kind::sanitizer) {
         return {fmt::format("the program was built with {}", program.contains->name),
-                {"the checker works only with its own malloc, which the program exports"}};
+                {"the checker works only with its own malloc, which the program exports",
+                 "preloaded, Tarn steps aside for it"}};
     }
     std::string const which =
         program.contains != nullptr ? fmt::format(": {}", program.contains->name) : "";
@@ -137,7 +138,7 @@ obstacle find_obstacle(program_facts const& facts) {
     if (facts.sanitizer) {
         return {fmt::format("the program uses {} ({})", facts.sanitizer->contains->name,
                             facts.sanitizer->path),
-                {"with another malloc before its own it stops, or checks nothing"}};
+                {"preloaded, Tarn steps aside for it: see docs/sanitizers.md"}};
     }
     if (!facts.library.error.empty()) {
         return {"there is no library to preload", {facts.library.error}};

@@ -23,6 +23,7 @@ enum class reason : std::uint8_t {
     not_permitted,  // another user's
     not_on_tarn,    // or on Tarn without the file
     unusable,       // there is a file, but not one to believe
+    not_checking,   // asked to check its blocks, but not in mode debug
     no_answer       // none was ever taken, or they change all the time
 };
 

@@ -103,6 +103,36 @@ bool try_copy(tarn_live& file, file_copy& to, std::uint32_t sequence) {
     return std::atomic_ref{file.sequence}.load(std::memory_order_relaxed) == sequence;
 }
 
+tarn_live_check copy_of(tarn_live_check& from) {
+    auto const read = [](auto& word) {
+        return std::atomic_ref{word}.load(std::memory_order_relaxed);
+    };
+    tarn_live_check copy{};
+    copy.is_answered = read(from.is_answered);
+    copy.answered = read(from.answered);
+    copy.blocks = read(from.blocks);
+    copy.damaged_blocks = read(from.damaged_blocks);
+    copy.quarantined_blocks = read(from.quarantined_blocks);
+    copy.damaged_blocks_total = read(from.damaged_blocks_total);
+    copy.findings_total = read(from.findings_total);
+    copy.duration_ms = read(from.duration_ms);
+    return copy;
+}
+
+/// Waits for a change of the word for a moment. False: `end` has come.
+bool wait_for_change(std::uint32_t& word, std::uint32_t expected, deadline end) {
+    auto const left =
+        std::min<std::chrono::nanoseconds>(end - std::chrono::steady_clock::now(), wait_max);
+    if (left.count() <= 0) {
+        return false;
+    }
+    timespec const time{.tv_sec = left.count() / 1'000'000'000,
+                        .tv_nsec = left.count() % 1'000'000'000};
+    // Returns at once when the word has changed; any other end is looked into by the caller.
+    ::syscall(SYS_futex, &word, FUTEX_WAIT, expected, &time, nullptr, 0);
+    return true;
+}
+
 figures parse_copy(process const& owner, file_copy const& copy) {
     try {
         return parse(std::as_bytes(std::span{copy}));
@@ -124,7 +154,58 @@ live_file::live_file(process owner) : owner_(std::move(owner)), file_(find_file(
 void live_file::request() {
     // release: none of ours precedes it; the process acquires it before it takes the figures.
     request_ = std::atomic_ref{file_->requests}.fetch_add(1, std::memory_order_release) + 1;
+    wake();
+}
+
+void live_file::wake() const {
     ::syscall(SYS_futex, &file_->requests, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+void live_file::request_check() {
+    tarn_live_check& check = file_.check();
+    if (std::atomic_ref{check.is_answered}.load(std::memory_order_relaxed) == 0) {
+        throw unavailable{
+            reason::not_checking,
+            fmt::format("process {}: it does not check its blocks; it does when started with "
+                        "TARN_MODE=debug",
+                        owner_.number())};
+    }
+    // release, both: the process acquires the second, and then sees the first.
+    check_request_ = std::atomic_ref{check.requests}.fetch_add(1, std::memory_order_release) + 1;
+    request();
+}
+
+tarn_live_check live_file::read_check(deadline end) const {
+    tarn_live_check& check = file_.check();
+    for (;;) {
+        bool const has_ended = owner_.has_ended();  // before the look: a last answer counts
+        // acquire: pairs with the process's release of an even value; the copy sees its figures.
+        std::uint32_t const sequence =
+            std::atomic_ref{check.sequence}.load(std::memory_order_acquire);
+        if (sequence % 2 == 0) {
+            tarn_live_check const found = copy_of(check);
+            // acquire: as in try_copy().
+            std::atomic_thread_fence(std::memory_order_acquire);
+            if (std::atomic_ref{check.sequence}.load(std::memory_order_relaxed) == sequence &&
+                has_reached(found.answered, check_request_)) {
+                return found;
+            }
+        }
+        if (has_ended) {
+            throw unavailable{
+                reason::ended,
+                fmt::format("process {}: it has ended before it told what it found; by default the "
+                            "first finding ends it (option on_misuse), and its report says which",
+                            owner_.number())};
+        }
+        if (!wait_for_change(check.sequence, sequence, end)) {
+            throw unavailable{
+                reason::no_answer,
+                fmt::format("process {}: no answer; a process with one thread checks when it next "
+                            "allocates or frees, one that is stopped when it goes on",
+                            owner_.number())};
+        }
+    }
 }
 
 figures live_file::read(deadline end) const {
@@ -145,7 +226,8 @@ figures live_file::read(deadline end) const {
                 return std::move(*latest);
             }
         }
-        may_go_on = !has_ended && (wait(sequence, end) || (!latest && looks < looks_min));
+        may_go_on = !has_ended && (wait_for_change(file_->sequence, sequence, end) ||
+                                   (!latest && looks < looks_min));
     }
     if (has_ended) {
         throw unavailable{reason::ended, fmt::format("process {}: it has ended", owner_.number())};
@@ -159,19 +241,6 @@ figures live_file::read(deadline end) const {
                     sequence == 0
                         ? "has taken no figures yet, and did not answer"
                         : "is changing its figures and has not come to an end; is it stopped?")};
-}
-
-bool live_file::wait(std::uint32_t sequence, deadline end) const {
-    auto const left =
-        std::min<std::chrono::nanoseconds>(end - std::chrono::steady_clock::now(), wait_max);
-    if (left.count() <= 0) {
-        return false;
-    }
-    timespec const time{.tv_sec = left.count() / 1'000'000'000,
-                        .tv_nsec = left.count() % 1'000'000'000};
-    // Returns at once when `sequence` has changed; any other end is looked into by the caller.
-    ::syscall(SYS_futex, &file_->sequence, FUTEX_WAIT, sequence, &time, nullptr, 0);
-    return true;
 }
 
 std::uint64_t now_ms() {

@@ -1,7 +1,8 @@
 // live/live_file.hpp - the live statistics file of one process, mapped: asks it and copies it.
 //
 // Threads    one
-// Always     writes nothing but `requests`. The process may stop, die or lie at any moment; every
+// Always     writes nothing but the two `requests`. The process may stop, die or lie at any moment;
+// every
 //            wait is bounded, and a seal keeps the mapping from faulting.
 #pragma once
 
@@ -34,6 +35,11 @@ public:
 
     [[nodiscard]] tarn_live& operator*() const { return *static_cast<tarn_live*>(base_); }
 
+    [[nodiscard]] tarn_live_check& check() const {
+        return *reinterpret_cast<tarn_live_check*>(static_cast<std::byte*>(base_) +
+                                                   TARN_LIVE_CHECK_AT);
+    }
+
 private:
     void* base_;
 };
@@ -53,13 +59,20 @@ public:
     /// sense.
     [[nodiscard]] figures read(deadline end) const;
 
+    /// Asks for a check of all blocks. Throws unavailable: it does not check.
+    void request_check();
+
+    /// What a check that began after the last request has found. Throws unavailable: ended before
+    /// it told, no answer until `end`.
+    [[nodiscard]] tarn_live_check read_check(deadline end) const;
+
 private:
-    /// Waits for a change of `sequence` for a moment. False: `end` has come.
-    [[nodiscard]] bool wait(std::uint32_t sequence, deadline end) const;
+    void wake() const;
 
     process owner_;
     mapped_file file_;
     std::uint32_t request_ = 0;
+    std::uint32_t check_request_ = 0;
 };
 
 /// Milliseconds of CLOCK_MONOTONIC, as in figures::taken_ms.

@@ -8,8 +8,7 @@
 //
 // Threads    one at a time
 // Always     no place that a snapshot needs is given out. place_for() changes nothing but the list
-// of
-//            free places, so that a snapshot that fails leaves the versions as they were.
+//            of free places, so that a snapshot that fails leaves the versions as they were.
 // Cost       place_for(), commit(): O(log snapshots). release(): the places that had to wait for
 // it.
 //            Per page 20 bytes, per spare place 8

@@ -23,6 +23,7 @@ struct atomic_counts {
     std::atomic<std::uint64_t> commits{0};
     std::atomic<std::uint64_t> purges{0};
     std::atomic<std::uint64_t> moves{0};
+    std::atomic<std::uint64_t> guards{0};
     std::atomic<std::uint64_t> bindings{0};
 };
 
@@ -153,6 +154,7 @@ void fake_os::reset() noexcept {
     seen.commits.store(0, std::memory_order_relaxed);
     seen.purges.store(0, std::memory_order_relaxed);
     seen.moves.store(0, std::memory_order_relaxed);
+    seen.guards.store(0, std::memory_order_relaxed);
     seen.bindings.store(0, std::memory_order_relaxed);
 }
 
@@ -166,6 +168,7 @@ fake_os::counts fake_os::count() noexcept {
             .commits = seen.commits.load(std::memory_order_relaxed),
             .purges = seen.purges.load(std::memory_order_relaxed),
             .moves = seen.moves.load(std::memory_order_relaxed),
+            .guards = seen.guards.load(std::memory_order_relaxed),
             .bindings = seen.bindings.load(std::memory_order_relaxed)};
 }
 
@@ -255,6 +258,21 @@ bool fake_os::move_pages(void* from, void* to, std::size_t bytes, std::size_t ro
     TARN_CHECK(bytes <= room);
     seen.moves.fetch_add(1, std::memory_order_relaxed);
     return switches.move_pages_works && !fails_now() && linux_os::move_pages(from, to, bytes, room);
+}
+
+bool fake_os::guard(void* base, std::size_t bytes) noexcept {
+    check_committed(base, bytes);
+    seen.guards.fetch_add(1, std::memory_order_relaxed);
+    return switches.guard_works && !fails_now() && linux_os::guard(base, bytes);
+}
+
+bool fake_os::unguard(void* base, std::size_t bytes) noexcept {
+    check_committed(base, bytes);
+    return linux_os::unguard(base, bytes);
+}
+
+guard_method fake_os::guards_by() noexcept {
+    return switches.guard_works ? linux_os::guards_by() : guard_method::nothing;
 }
 
 bool fake_os::prefer_node(void* base, std::size_t bytes, int node) noexcept {

@@ -27,6 +27,7 @@ struct fake_os {
         std::size_t commit_limit_bytes = ~std::size_t{0};   // as overcommit_memory=2
         bool move_pages_works = true;
         bool read_memory_works = true;
+        bool guard_works = true;
         std::uint64_t clock_ms = 1000;
         bool secure = false;
         char** environment = nullptr;
@@ -43,6 +44,7 @@ struct fake_os {
         std::uint64_t commits = 0;
         std::uint64_t purges = 0;
         std::uint64_t moves = 0;
+        std::uint64_t guards = 0;
         std::uint64_t bindings = 0;  // to NUMA nodes, and their ends
     };
 
@@ -61,6 +63,9 @@ struct fake_os {
     static void release(void* base, std::size_t bytes) noexcept;
     static bool populate_huge(void* base, std::size_t bytes) noexcept;
     static bool move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept;
+    static bool guard(void* base, std::size_t bytes) noexcept;
+    static bool unguard(void* base, std::size_t bytes) noexcept;
+    static guard_method guards_by() noexcept;
     static bool prefer_node(void* base, std::size_t bytes, int node) noexcept;
 
     static std::size_t address_space_limit() noexcept;

@@ -24,6 +24,7 @@
 #include "base/attributes.hpp"
 #include "base/bits.hpp"
 #include "base/units.hpp"
+#include "platform/watching_tool.hpp"
 
 // Set by the dynamic loader (and by static start-up code) before anything can allocate: the stack
 // pointer at process entry, where argc, argv, envp and auxv lie. Weak: other C libraries lack it.
@@ -209,6 +210,66 @@ void* free_place_like(void const* like, std::size_t bytes) noexcept {
     return base::pointer_to(start + (base::address_of(like) - start) % huge_page_bytes);
 }
 
+// Linux 6.13, and for locked memory 5.18; not in the headers of 2022.
+constexpr int advice_guard_install = 102;
+constexpr int advice_guard_remove = 103;
+constexpr int advice_purge_locked = 24;
+
+struct guard_state {
+    std::atomic<int> method{-1};        // a guard_method; -1: not known yet
+    std::atomic<bool> protects{false};  // some range was guarded by protection
+    std::atomic<bool> lacks{false};     // though markers were chosen: they were refused for it
+};
+
+constinit guard_state guards{};  // relaxed: each is right by itself
+
+guard_method find_guard_method() noexcept {
+    // Emulators answer 0 to all advice that they don't know, as if they had taken it.
+    constexpr int no_advice = 0x7ffe;
+    int const kept = errno;
+    std::size_t const bytes = linux_os::page_bytes();
+    auto method = guard_method::protection;
+    if (void* const probe = map(nullptr, bytes, PROT_READ | PROT_WRITE, reserve_flags)) {
+        if (advise(probe, bytes, no_advice) != 0 &&
+            advise(probe, bytes, advice_guard_install) == 0) {
+            method = guard_method::markers;
+        }
+        unmap(probe, bytes);
+    }
+    errno = kept;
+    return method;
+}
+
+bool guard_by_protection(void* base, std::size_t bytes) noexcept {
+    guards.protects.store(true, std::memory_order_relaxed);
+    if (protect(base, bytes, PROT_NONE) != 0) {
+        return false;
+    }
+    // Best effort: contents that nobody can read are only memory.
+    if (advise(base, bytes, MADV_DONTNEED) != 0) {
+        advise(base, bytes, advice_purge_locked);
+    }
+    return true;
+}
+
+/// For single ranges that markers are refused for: locked ones.
+bool protect_unmarkable(void* base, std::size_t bytes) noexcept {
+    guards.lacks.store(true, std::memory_order_relaxed);
+    return guard_by_protection(base, bytes);
+}
+
+guard_method chosen_guard_method() noexcept {
+    int known = guards.method.load(std::memory_order_relaxed);
+    if (known < 0) {
+        int const found = static_cast<int>(find_guard_method());
+        // Somebody may have chosen meanwhile.
+        if (guards.method.compare_exchange_strong(known, found, std::memory_order_relaxed)) {
+            known = found;
+        }
+    }
+    return static_cast<guard_method>(known);
+}
+
 rusage usage() noexcept {
     rusage result{};
     ::getrusage(RUSAGE_SELF, &result);
@@ -326,6 +387,44 @@ bool linux_os::move_pages(void* from, void* to, std::size_t bytes, std::size_t r
     return false;
 }
 
+guard_method linux_os::guards_by() noexcept {
+    guard_method const chosen = chosen_guard_method();
+    return chosen == guard_method::markers && guards.lacks.load(std::memory_order_relaxed)
+               ? guard_method::protection
+               : chosen;
+}
+
+void linux_os::guard_by(guard_method chosen) noexcept {
+    guards.lacks.store(false, std::memory_order_relaxed);
+    guards.method.store(static_cast<int>(chosen), std::memory_order_relaxed);
+}
+
+bool linux_os::guard(void* base, std::size_t bytes) noexcept {
+    switch (chosen_guard_method()) {
+        case guard_method::markers:
+            return advise(base, bytes, advice_guard_install) == 0 ||
+                   protect_unmarkable(base, bytes);
+        case guard_method::protection:
+            return guard_by_protection(base, bytes);
+        default:
+            return false;
+    }
+}
+
+bool linux_os::unguard(void* base, std::size_t bytes) noexcept {
+    if (guards.protects.load(std::memory_order_relaxed) &&
+        protect(base, bytes, PROT_READ | PROT_WRITE) != 0) {
+        return false;
+    }
+    // Where a method was chosen there may be markers all the same; kernels without refuse it.
+    int const kept = errno;
+    if (advise(base, bytes, advice_guard_remove) == 0) {
+        return true;
+    }
+    errno = kept;
+    return chosen_guard_method() != guard_method::markers;
+}
+
 bool linux_os::prefer_node(void* base, std::size_t bytes, int node) noexcept {
     // By number: libc has no mbind, and <numaif.h> belongs to a library.
     constexpr long policy_default = 0;
@@ -353,7 +452,10 @@ std::size_t linux_os::address_space_limit() noexcept {
             limit = std::min<std::size_t>(limit, value.rlim_cur);
         }
     }
-    return limit;
+    // Valgrind keeps books on what is reserved, too: minutes for the 64 GiB of a whole page map.
+    constexpr std::size_t valgrind_limit = 2 * GiB;
+    return find_watching_tool() == watching_tool::valgrind ? std::min(limit, valgrind_limit)
+                                                           : limit;
 }
 
 std::uint64_t linux_os::monotonic_ms() noexcept {

@@ -30,6 +30,12 @@ struct linux_os {
     static void release(void* base, std::size_t bytes) noexcept;
     static bool populate_huge(void* base, std::size_t bytes) noexcept;
     static bool move_pages(void* from, void* to, std::size_t bytes, std::size_t room) noexcept;
+    static bool guard(void* base, std::size_t bytes) noexcept;
+    static bool unguard(void* base, std::size_t bytes) noexcept;
+    static guard_method guards_by() noexcept;
+    /// In place of what the system offers best, from here on. For tests, and for programs that run
+    /// under something that knows no markers though the kernel does.
+    static void guard_by(guard_method chosen) noexcept;
     static bool prefer_node(void* base, std::size_t bytes, int node) noexcept;
 
     static std::size_t address_space_limit() noexcept;

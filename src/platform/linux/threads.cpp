@@ -58,6 +58,23 @@ signals_blocked::signals_blocked() noexcept {
 
 signals_blocked::~signals_blocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
+bool install_signal_handler(int number, void (*handler)(int number)) noexcept {
+    struct sigaction found {};
+
+    if (::sigaction(number, nullptr, &found) != 0 ||
+        (found.sa_handler != SIG_DFL && found.sa_handler != SIG_IGN)) {
+        return false;
+    }
+
+    struct sigaction wanted {};
+
+    wanted.sa_handler = handler;
+    ::sigemptyset(&wanted.sa_mask);
+    // On the alternate stack where a thread has one: its own may be small.
+    wanted.sa_flags = SA_RESTART | SA_ONSTACK;
+    return ::sigaction(number, &wanted, nullptr) == 0;
+}
+
 bool install_thread_exit_hook(void (*hook)(void* value)) noexcept {
     exit_key_made = exit_key_made || ::pthread_key_create(&exit_key, hook) == 0;
     return exit_key_made;

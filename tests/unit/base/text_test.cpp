@@ -23,6 +23,12 @@ std::string written(T value) {
     return std::string{text.view()};
 }
 
+std::string hexadecimal(std::uint64_t number, std::size_t width) {
+    text_buffer<64> text;
+    text.hexadecimal(number, width);
+    return std::string{text.view()};
+}
+
 TEST(text, writes_each_kind) {
     EXPECT_EQ(written("literal"), "literal");  // a literal is text, not an address
     EXPECT_EQ(written(std::string_view{"view"}), "view");
@@ -36,6 +42,9 @@ TEST(text, writes_each_kind) {
     EXPECT_EQ(written(static_cast<void const*>(nullptr)), "0x0");
     EXPECT_EQ(written(reinterpret_cast<void const*>(0x12'abcdULL)), "0x12abcd");
     EXPECT_EQ(written(reinterpret_cast<void const*>(~0ULL)), "0xffffffffffffffff");
+    EXPECT_EQ(hexadecimal(0, 1), "0");
+    EXPECT_EQ(hexadecimal(0x12ab, 2), "12ab");
+    EXPECT_EQ(hexadecimal(0x12ab, 8), "000012ab");
 }
 
 TEST(text, chains) {
@@ -82,6 +91,21 @@ TEST(text, drops_what_does_not_fit) {
     text.clear();
     EXPECT_FALSE(text.truncated());
     EXPECT_EQ(text.view(), "");
+}
+
+TEST(text, cut_is_as_if_the_rest_had_never_been) {
+    text_buffer<8> text;
+    text << "abc";
+    EXPECT_EQ(text.room(), 5U);
+    text << "defghijk";
+    EXPECT_TRUE(text.truncated());
+    EXPECT_EQ(text.room(), 0U);
+    text.cut(3);
+    EXPECT_EQ(text.view(), "abc");
+    EXPECT_FALSE(text.truncated());
+    EXPECT_EQ(text.length(), 3U);
+    text << "xy";
+    EXPECT_EQ(text.view(), "abcxy");
 }
 
 TEST(text, never_writes_past_its_storage) {

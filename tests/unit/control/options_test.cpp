@@ -49,7 +49,7 @@ struct path_row {
     path_text options::*member;
 };
 
-constexpr std::size_t choice_rows = 5;
+constexpr std::size_t choice_rows = 13;
 
 std::vector<path_row> const path_rows{
 #define TARN_ROW(name, help) {#name, &options::name},
@@ -227,6 +227,7 @@ TEST(options, description_lists_every_row_and_can_be_read_back) {
         odd.*row.member = row.largest;
     }
     odd.on_misuse = misuse_action::forward;
+    odd.valgrind = valgrind_choice::stay;
     ASSERT_EQ(complaints_of("report_file=/r,stats_file=/s", odd), "");
     base::text_buffer<4096> text;
     describe_options(odd, text);
@@ -251,6 +252,7 @@ TEST(options, description_lists_every_row_and_can_be_read_back) {
     EXPECT_EQ(back.report_file.view(), "/r");
     EXPECT_EQ(back.stats_file.view(), "/s");
     EXPECT_EQ(back.on_misuse, misuse_action::forward);
+    EXPECT_EQ(back.valgrind, valgrind_choice::stay);
 }
 
 // Whatever stands in the environment: no crash, and complaints that end in a newline.

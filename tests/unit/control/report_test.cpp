@@ -146,7 +146,7 @@ outcome handle(std::string const& options_text, misuse const& event) {
         load_options();
         return static_cast<int>(handle_misuse(event));
     });
-    outcome result{.status = status, .text = std::string(4096, '\0')};
+    outcome result{.status = status, .text = std::string(16384, '\0')};
     ssize_t const got = ::pread(file, result.text.data(), result.text.size(), 0);
     result.text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
     ::close(file);

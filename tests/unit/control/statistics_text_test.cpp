@@ -33,6 +33,12 @@ statistics numbered() {
     for (std::size_t i = 0; i < offsetof(tarn_stats, by_class) / sizeof(std::uint64_t); ++i) {
         words[i] = 1000 + i;
     }
+    // And those behind the arrays.
+    std::uint64_t last = 1000 + offsetof(tarn_stats, by_class) / sizeof(std::uint64_t);
+    for (auto const later : {&tarn_stats::quarantined_blocks, &tarn_stats::quarantined_bytes,
+                             &tarn_stats::guard_bytes}) {
+        of.*later = last++;
+    }
     std::uint64_t next = 1;
     for (tarn_class_stats& each : of.classes) {
         each = {.block_bytes = next == 1 ? 0 : 16 * next,
@@ -52,8 +58,10 @@ statistics numbered() {
 }
 
 constexpr std::size_t first_number = offsetof(tarn_stats, live_bytes) / sizeof(std::uint64_t);
+constexpr std::size_t later_numbers = 3;
 constexpr std::size_t numbers =
-    (offsetof(tarn_stats, by_class) - offsetof(tarn_stats, live_bytes)) / sizeof(std::uint64_t);
+    (offsetof(tarn_stats, by_class) - offsetof(tarn_stats, live_bytes)) / sizeof(std::uint64_t) +
+    later_numbers;
 
 /// Whether each number of the struct is there, in the struct's order.
 void expect_every_number(std::string const& text, std::string const& before,

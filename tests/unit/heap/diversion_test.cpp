@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -370,6 +371,178 @@ TEST_F(diversions, keep_errno_where_nothing_fails) {
         EXPECT_EQ(errno, EDOM);
         EXPECT_EQ(out, &seer);
         EXPECT_TRUE(seer.end());
+    });
+}
+
+// --- stand-ins -----------------------------------------------------------------------------------
+
+/// Counts, and lets the heap do the work with blocks that begin 32 bytes later.
+struct shifting {
+    static constexpr std::size_t shift = 32;
+
+    static inline std::atomic<int> answered{0};
+
+    static void* answer(operation const& asked) noexcept {
+        EXPECT_NE(this_thread, &diverted_heap);
+        ++answered;
+        operation passed = asked;
+        switch (asked.kind) {
+            case operation_kind::deallocate:
+                passed.block = back(asked.block);
+                return perform_in_heap(passed);
+            case operation_kind::reallocate:
+                passed.block = back(asked.block);
+                passed.bytes += shift;
+                return forth(perform_in_heap(passed));
+            default:
+                passed.bytes += shift;
+                return forth(perform_in_heap(passed));
+        }
+    }
+
+    static std::size_t usable(void const* block, void const* caller) noexcept {
+        return block == nullptr
+                   ? 0
+                   : usable_bytes_in_heap(static_cast<std::byte const*>(block) - shift, caller) -
+                         shift;
+    }
+
+    static found_block around(void const* ptr) noexcept {
+        found_block found = find_block_in_heap(ptr);
+        found.start = forth(found.start);
+        found.bytes -= found.start == nullptr ? 0 : shift;
+        return found;
+    }
+
+    static void* forth(void* block) noexcept {
+        return block == nullptr ? nullptr : static_cast<std::byte*>(block) + shift;
+    }
+
+    static void* back(void* block) noexcept { return static_cast<std::byte*>(block) - shift; }
+};
+
+constexpr stand_in shifting_one{.answer = &shifting::answer,
+                                .usable_bytes = &shifting::usable,
+                                .find_block_around = &shifting::around};
+
+/// Runs body() where a stand-in answers for all threads: it can't be ended, so in a child. Failed
+/// expectations and a body that says no are told by the status.
+template <class Body>
+void with_stand_in(Body body) {
+    static_cast<void>(start_process());
+    int const status = tarn::test::run_in_child(20, [&body] {
+        process_state::options.answers = &shifting_one;
+        bool fine = true;
+        std::thread{[&] { fine = body(); }}.join();
+        return fine && !::testing::Test::HasFailure() ? 0 : 1;
+    });
+    EXPECT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_F(diversions, stand_in_answers_a_thread_from_its_first_operation_on) {
+    with_stand_in([] {
+        EXPECT_EQ(this_thread, &empty_heap);
+        void* const first = this_thread->allocate(100);
+        EXPECT_EQ(shifting::answered, 1);
+        EXPECT_EQ(this_thread, &diverted_heap);
+        EXPECT_EQ(own_heap()->phase.load(), heap_phase::active);
+        EXPECT_EQ(usable_bytes(first, nullptr) + shifting::shift,
+                  usable_bytes_in_heap(shifting::back(first), nullptr));
+        EXPECT_EQ(find_block_around(first).start, first);
+        EXPECT_EQ(find_home(first).bytes, usable_bytes(first, nullptr));
+        void* const zeroed = allocate_zeroed(this_thread, 100, nullptr);
+        void* const aligned = allocate_aligned(this_thread, 100, 64, nullptr, family::new_one);
+        void* const moved = reallocate(this_thread, first, 1000, nullptr);
+        for (void* const block : {zeroed, aligned, moved}) {
+            EXPECT_NE(block, nullptr);
+            this_thread->deallocate(block);
+        }
+        EXPECT_EQ(shifting::answered, 7);
+        EXPECT_EQ(this_thread, &diverted_heap);
+        return true;
+    });
+}
+
+TEST_F(diversions, stand_in_is_served_by_the_heap_whatever_comes_first) {
+    with_stand_in([] {
+        for (auto* const first :
+             {+[] { static_cast<void>(trim(this_thread, reclaim_scope::thread, nullptr)); },
+              +[] { enter_if_new(); }, +[] { static_cast<void>(usable_bytes(nullptr, nullptr)); },
+              +[] {
+                  recorder seer;
+                  seer.begin();
+                  EXPECT_TRUE(seer.end());
+              }}) {
+            std::thread{[first] {
+                first();
+                int const before = shifting::answered;
+                this_thread->deallocate(this_thread->allocate(24));
+                EXPECT_EQ(shifting::answered, before + 2);
+                EXPECT_EQ(this_thread, &diverted_heap);
+            }}.join();
+        }
+        return true;
+    });
+}
+
+TEST_F(diversions, stand_in_comes_after_the_diversions_of_a_thread) {
+    with_stand_in([] {
+        recorder seer;
+        seer.begin();
+        void* const block = this_thread->allocate(100);
+        EXPECT_EQ(seer.seen.size(), 1U);
+        EXPECT_EQ(shifting::answered, 1);
+        EXPECT_TRUE(seer.end());
+        EXPECT_EQ(this_thread, &diverted_heap);
+        this_thread->deallocate(block);
+        EXPECT_EQ(seer.seen.size(), 1U);
+        EXPECT_EQ(shifting::answered, 2);
+        return true;
+    });
+}
+
+TEST_F(diversions, stand_in_answers_a_thread_past_its_exit_too) {
+    with_stand_in([] {
+        void* const block = this_thread->allocate(100);
+        leave_thread(*own_heap());
+        EXPECT_EQ(this_thread, &diverted_heap);
+        EXPECT_EQ(own_heap(), &finished_heap);
+        int const before = shifting::answered;
+        this_thread->deallocate(block);
+        void* const late = this_thread->allocate(50);
+        EXPECT_NE(late, nullptr);
+        this_thread->deallocate(late);
+        EXPECT_EQ(shifting::answered, before + 3);
+        EXPECT_EQ(own_heap(), &finished_heap);
+        return true;
+    });
+}
+
+TEST_F(diversions, stand_in_hears_what_a_free_says) {
+    static operation last{};
+    static constexpr stand_in listener{.answer =
+                                           [](operation const& asked) noexcept {
+                                               last = asked;
+                                               return perform_in_heap(asked);
+                                           },
+                                       .usable_bytes = &usable_bytes_in_heap,
+                                       .find_block_around = &find_block_in_heap};
+    with_stand_in([] {
+        process_state::options.answers = &listener;
+        auto const seen = [](family by, std::size_t bytes, std::size_t alignment) {
+            return last.kind == operation_kind::deallocate && last.by == by &&
+                   last.bytes == bytes && last.alignment == alignment;
+        };
+        this_thread->deallocate(this_thread->allocate(10));
+        EXPECT_TRUE(seen(family::malloc, 0, 0));
+        this_thread->deallocate_as<family::new_one>(this_thread->allocate(10));
+        EXPECT_TRUE(seen(family::new_one, 0, 0));
+        this_thread->deallocate_as<family::new_array>(this_thread->allocate(10), 10);
+        EXPECT_TRUE(seen(family::new_array, 10, 0));
+        this_thread->deallocate_aligned<family::new_one>(this_thread->allocate(10), 10, 32);
+        EXPECT_TRUE(seen(family::new_one, 10, 32));
+        return true;
     });
 }
 
