@@ -105,6 +105,13 @@ protected:
         impl::heap::process.options = impl::heap::heap_options{};
     }
 
+    /// For tests that sample: the heaps of threads that ended may have planned another sample.
+    static void forget_idle_heaps() {
+        while (impl::heap::process.heaps.pop(impl::heap::process.idle_heaps) !=
+               impl::base::node_index::none) {
+        }
+    }
+
     /// Gives back what only waits in bins, or in the heap of this thread itself.
     static void clean() {
         if (impl::heap::this_thread != &impl::heap::empty_heap) {

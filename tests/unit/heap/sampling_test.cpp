@@ -114,6 +114,11 @@ protected:
         heap_test::SetUp();
         process.options.sample_interval_bytes = mean * sites::bytes;
     }
+
+    void TearDown() override {
+        heap_test::TearDown();
+        forget_idle_heaps();
+    }
 };
 
 TEST_F(samples, are_taken_of_pairs) {
