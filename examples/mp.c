@@ -37,7 +37,7 @@ int main(void) {
     }
 
     /* One byte too far: found here, with the stack of the allocation. */
-    *(volatile char*)(text + 100) = '!';
+    *(char volatile*)(text + 100) = '!';
     mp_free(text);
     if (reports != 1) {
         return 1;

@@ -42,7 +42,8 @@ public:
     constexpr allocator() noexcept = default;
 
     template <class U>
-    constexpr allocator(allocator<U> const& /*other*/) noexcept {}  // NOLINT(google-explicit-constructor): containers convert
+    // NOLINTNEXTLINE(google-explicit-constructor): containers convert
+    constexpr allocator(allocator<U> const& /*other*/) noexcept {}
 
     [[nodiscard]] T* allocate(std::size_t count) {
         return static_cast<T*>(malloc_resource()->allocate(detail::bytes_of<T>(count), alignof(T)));
@@ -66,11 +67,12 @@ public:
     using propagate_on_container_move_assignment = std::true_type;
     using propagate_on_container_swap = std::true_type;
 
-    resource_allocator(Resource* resource) noexcept  // NOLINT(google-explicit-constructor): as std::pmr's
-        : resource_{resource} {}
+    // NOLINTNEXTLINE(google-explicit-constructor): as std::pmr's
+    resource_allocator(Resource* resource) noexcept : resource_{resource} {}
 
     template <class U>
-    resource_allocator(resource_allocator<U, Resource> const& other) noexcept  // NOLINT(google-explicit-constructor): as above
+    // NOLINTNEXTLINE(google-explicit-constructor): as above
+    resource_allocator(resource_allocator<U, Resource> const& other) noexcept
         : resource_{other.resource()} {}
 
     [[nodiscard]] T* allocate(std::size_t count) {

@@ -20,7 +20,7 @@
  * lies TARN_LIVE_CHECK_AT bytes from the file's start; that of another process, or of an older
  * library, is zero. Add 1 to its `requests`, then 1 to that of tarn_live, and wake the latter. A
  * process with a second thread checks at once; one with a single thread when it next allocates or
- * frees. It tells what it has found as figures are told, by the tarn_live_check's own `sequence`. */
+ * frees. It tells what it has found as figures are told, by its own `sequence`. */
 #ifndef TARN_LIVE_H
 #define TARN_LIVE_H
 
@@ -48,12 +48,12 @@ typedef struct tarn_live {
 #define TARN_LIVE_CHECK_AT (TARN_LIVE_BYTES - 64)
 
 typedef struct tarn_live_check {
-    uint32_t is_answered;    /**< 1: the process checks its blocks when asked */
-    uint32_t requests;       /**< atomic; others write it */
-    uint32_t sequence;       /**< atomic; odd while the rest changes */
-    uint32_t answered;       /**< atomic; `requests` as it was when the check began */
-    uint64_t blocks;         /**< checked, live and in quarantine */
-    uint64_t damaged_blocks; /**< of those, reported before or now */
+    uint32_t is_answered;          /**< 1: the process checks its blocks when asked */
+    uint32_t requests;             /**< atomic; others write it */
+    uint32_t sequence;             /**< atomic; odd while the rest changes */
+    uint32_t answered;             /**< atomic; `requests` as it was when the check began */
+    uint64_t blocks;               /**< checked, live and in quarantine */
+    uint64_t damaged_blocks;       /**< of those, reported before or now */
     uint64_t quarantined_blocks;   /**< of `blocks`, about */
     uint64_t damaged_blocks_total; /**< found damaged so far, those that are gone too */
     uint64_t findings_total;       /**< of every kind, so far */

@@ -58,34 +58,34 @@ typedef void (*tarn_mp_receiver)(char const* text, size_t bytes, void* context);
 
 /** Start from MP_OPTIONS_DEFAULT and change what is to be different. */
 typedef struct tarn_mp_options {
-    size_t size;             /**< sizeof(tarn_mp_options) */
-    size_t guard_before;     /**< 16: guard bytes before each block; 16 to 4096, in sixteens. Behind
-                                  them come 8 that lead to the block's record, and 8 more. */
-    size_t guard_after;      /**< 16: behind it; likewise */
-    int guard_byte;          /**< 0xAB: what they are; 0 to 255 */
-    int keyed_guards;        /**< 0. 1: they differ from block to block, unpredictably */
-    size_t fill_bytes;       /**< 65536: of a block so many are filled with 0xA1 when it comes and
-                                  0xF4 when it goes, which finds writes after that; 0: none */
-    size_t frames;           /**< 10: calls noted of each allocation and free; 0 to 64 */
-    int frame_pointers;      /**< 0: calls are found by unwind tables. 1: by frame pointers alone,
-                                  which is faster and leaves out code compiled without them */
-    int slabs;               /**< 1: blocks up to 4096 bytes lie in slabs. 0: all are malloc's */
+    size_t size;         /**< sizeof(tarn_mp_options) */
+    size_t guard_before; /**< 16: guard bytes before each block; 16 to 4096, in sixteens. Behind
+                              them come 8 that lead to the block's record, and 8 more. */
+    size_t guard_after;  /**< 16: behind it; likewise */
+    int guard_byte;      /**< 0xAB: what they are; 0 to 255 */
+    int keyed_guards;    /**< 0. 1: they differ from block to block, unpredictably */
+    size_t fill_bytes;   /**< 65536: of a block so many are filled with 0xA1 when it comes and
+                              0xF4 when it goes, which finds writes after that; 0: none */
+    size_t frames;       /**< 10: calls noted of each allocation and free; 0 to 64 */
+    int frame_pointers;  /**< 0: calls are found by unwind tables. 1: by frame pointers alone,
+                              which is faster and leaves out code compiled without them */
+    int slabs;           /**< 1: blocks up to 4096 bytes lie in slabs. 0: all are malloc's */
     uint64_t quarantine_bytes; /**< 262144: of freed blocks that are kept from reuse; 0: none. A
                                     block beside its bytes counts 128. */
-    int abort_on_misuse;     /**< 0: goes on after a report. 1: abort() */
-    int report_to;           /**< a tarn_mp_target */
-    int report_format;       /**< a tarn_mp_format */
-    int report_descriptor;   /**< 2 */
-    char const* report_path; /**< copied; at most 511 bytes */
+    int abort_on_misuse;       /**< 0: goes on after a report. 1: abort() */
+    int report_to;             /**< a tarn_mp_target */
+    int report_format;         /**< a tarn_mp_format */
+    int report_descriptor;     /**< 2 */
+    char const* report_path;   /**< copied; at most 511 bytes */
     tarn_mp_receiver report_call;
     void* report_context; /**< what report_call gets as its last argument */
 } tarn_mp_options;
 
 /** As a null pointer to mp_init. */
-#define TARN_MP_OPTIONS_DEFAULT                                                              \
-    {                                                                                        \
+#define TARN_MP_OPTIONS_DEFAULT                                                               \
+    {                                                                                         \
         sizeof(tarn_mp_options), 16, 16, 0xAB, 0, 65536, 10, 0, 1, 262144, 0, TARN_MP_STDERR, \
-            TARN_MP_TEXT, 2, NULL, NULL, NULL                                                \
+            TARN_MP_TEXT, 2, NULL, NULL, NULL                                                 \
     }
 
 /** Starts the pool. Null: with the defaults. Not needed: the first call of another function starts
@@ -178,6 +178,7 @@ typedef tarn_mp_options mp_options;
 typedef tarn_mp_stats mp_stats;
 typedef tarn_mp_slab_stats mp_slab_stats;
 
+/* NOLINTNEXTLINE(readability-identifier-naming): the inline names have no prefix */
 #define MP_OPTIONS_DEFAULT TARN_MP_OPTIONS_DEFAULT
 
 TARN_MP_INLINE int mp_init(mp_options const* options) TARN_NOEXCEPT {

@@ -199,7 +199,7 @@ typedef struct tarn_stats {
      *  blocks lie in, those in quarantine too. */
     uint64_t quarantined_blocks; /**< freed, and kept from reuse: number */
     uint64_t quarantined_bytes;  /**< in those, as they were asked for */
-    uint64_t guard_bytes;        /**< around live blocks and those: guards, and what is rounded up */
+    uint64_t guard_bytes; /**< around live blocks and those: guards, and what is rounded up */
 } tarn_stats;
 
 /** Fills `*out`, without arrays. Returns 0, or EINVAL when out is null or out->size is unknown.

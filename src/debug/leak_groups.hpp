@@ -102,6 +102,9 @@ public:
 
     /// All groups, most bytes first, in an order that does not change between equal runs.
     [[nodiscard]] std::span<leak_group> sorted() noexcept {
+        if (cells_ == nullptr) {
+            return {};
+        }
         leak_group* const end = std::remove_if(
             cells_, cells_ + capacity_, [](leak_group const& each) { return each.blocks == 0; });
         std::sort(cells_, end, [](leak_group const& a, leak_group const& b) {

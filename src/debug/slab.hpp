@@ -1,8 +1,8 @@
 // debug/slab.hpp - slab: slots of one size over chunks of the ordinary heap, in four lanes.
 //
-// Threads    any. A thread uses the lane its number leads to, behind that lane's lock, which is held
-//            for a few instructions and over no allocation; so two threads seldom meet. A lane that
-//            has run dry takes all free slots of another one before it takes a chunk.
+// Threads    any. A thread uses the lane its number leads to, behind that lane's lock, held for a
+//            few instructions and over no allocation; so two threads seldom meet. A lane that has
+//            run dry takes all free slots of another one before it takes a chunk.
 // Always     Chunks are blocks of the ordinary heap and stay until release(). A free slot's first
 //            word leads to the next one, all else stays as it was: what lies there in use is a
 //            guard, far from what a late write through the program's pointer meets first.

@@ -1,8 +1,8 @@
 // heap/diversion.hpp - diversion: answers every operation of a thread in its heap's place.
 // stand_in: answers those of all threads, for as long as the process lives.
 //
-// Threads    a diversion belongs to the thread that began it, and is seen by no other. A stand-in is
-//            called by any thread, also by one that is past its exit hook.
+// Threads    a diversion belongs to the thread that began it, and is seen by no other. A stand-in
+//            is called by any thread, also by one that is past its exit hook.
 // Always     this_thread of a diverted thread is diverted_heap, whose lists are empty for ever: so
 //            each operation takes the slow path, which asks the thread's chain of diversions, the
 //            latest first, and at last the stand-in. While one answers, and beneath it, the

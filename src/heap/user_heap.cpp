@@ -231,8 +231,7 @@ bool user_heap::try_charge(std::size_t bytes) noexcept {
     return true;
 }
 
-locked_lane::locked_lane(user_heap& of, heap_id id, thread_heap const& caller) noexcept
-    : lane_{nullptr} {
+locked_lane::locked_lane(user_heap& of, heap_id id, thread_heap const& caller) noexcept {
     heap_lane* lane = lane_of(of, caller);
     if (lane == nullptr) {
         return;

@@ -56,7 +56,7 @@ public:
     heap_lane* operator->() const noexcept { return lane_; }
 
 private:
-    heap_lane* lane_;
+    heap_lane* lane_ = nullptr;
 };
 
 /// Of small blocks, since this was asked last. The caller has locked the lane and tells the

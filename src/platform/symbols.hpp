@@ -5,12 +5,12 @@
 // C++ names are made readable. A file that is not what was loaded (deleted, replaced) is not read.
 //
 // Threads    any, in signal handlers too. Takes no lock of the program or the loader. One thread at
-//            a time looks up; others wait for it, at most `wait_ms_max`, and then get the plain form.
+//            a time looks up; others wait, `wait_ms_max` at most, and then get the plain form.
 // Always     Allocates by mmap alone. Lookups run in a process of their own that shares our memory
 //            (linux/guarded_call.hpp): what libbacktrace does with a damaged file ends there, and
 //            so does what takes longer than `lookup_ms_max`. Keeps errno.
 // Cost       The first call into a module reads the tables of its file: some ms, seconds where
-//            debug information fills gigabytes. They are kept while they are small (`kept_bytes_max`).
+//            debug information fills gigabytes. Small ones are kept (`kept_bytes_max`).
 // Errors     Each address is described at least by its place; what else is unknown is empty or 0
 // Source     docs/design/symbols.md
 #pragma once

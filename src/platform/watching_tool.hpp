@@ -2,7 +2,7 @@
 //
 // Threads    any, before main too
 // Always     needs nothing of a sanitizer's runtime and no header of Valgrind's: a runtime is known
-//            by weak references to its symbols, Valgrind by an instruction sequence that it looks for
+//            by weak references to its symbols, Valgrind by instructions that it looks for
 // Cost       a few instructions
 // Source     Valgrind's manual, "The client request mechanism"
 #pragma once

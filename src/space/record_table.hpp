@@ -92,8 +92,8 @@ private:
     static constexpr std::size_t commit_bytes = 64 * KiB;
     static constexpr std::size_t chunk_records = chunk_bytes / sizeof(T);
     // As many as there are indices, of small records; 16 GiB of others.
-    static constexpr std::size_t chunks_max = std::min(
-        std::size_t{16} * 1024, (std::size_t{1} << base::node_index_bits) / chunk_records);
+    static constexpr std::size_t chunks_max =
+        std::min(std::size_t{16} * 1024, (std::size_t{1} << base::node_index_bits) / chunk_records);
 
     static constexpr bool is_inside(std::size_t chunk) noexcept {
         return Where == first_records::inside && chunk == 0;

@@ -118,6 +118,7 @@ TEST(check_signal, asks_for_a_check) {
 
 TEST(check_signal, lets_system_calls_go_on) {
     tarn_free(tarn_malloc(1));  // the first block of the process installs it
+
     struct sigaction now {};
 
     ASSERT_EQ(::sigaction(check_signal, nullptr, &now), 0);

@@ -1,8 +1,8 @@
-/* misuse NAME - misuses the pool of tarn/mp.h in one way; misuse_test.py says what must be reported.
+/* misuse NAME - misuses the pool of tarn/mp.h in one way; misuse_test.py knows the report.
  *
- * Tells on stdout: "block ADDRESS", "pointer ADDRESS", and "survived" at its end. Compiled as C99 and
- * linked without the C++ library. Option words after NAME: json, abort, frames=N, plain (no slabs),
- * now (no quarantine).
+ * Tells on stdout: "block ADDRESS", "pointer ADDRESS", and "survived" at its end. Compiled as C99
+ * and linked without the C++ library. Option words after NAME: json, abort, frames=N, plain (no
+ * slabs), now (no quarantine).
  */
 #define _POSIX_C_SOURCE 200809L
 

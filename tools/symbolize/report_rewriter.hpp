@@ -5,9 +5,9 @@
 //          One line becomes several where functions were inlined; later numbers of the stack
 //          follow.
 // JSON     lines that are objects: in arrays named "frames" or "stack", at any depth, objects with
-//          "module" and "offset" get "function", "file" and "line"; inlined functions become objects
-//          of their own before them, with "inlined": true. So does one named "site", of which the
-//          innermost function is told.
+//          "module" and "offset" get "function", "file" and "line"; inlined functions become
+//          objects of their own before them, with "inlined": true. So does one named "site", of
+//          which the innermost function is told.
 // Always   what can't be resolved stays as it was, byte for byte
 #pragma once
 

@@ -11,7 +11,8 @@
 #include "platform/os_memory.hpp"
 
 extern "C" {
-// NOLINTNEXTLINE(bugprone-reserved-identifier): the linker's name for where this object ends
+// Where this object ends.
+// NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming): the linker's
 extern char const _end[] __attribute__((weak, visibility("hidden")));
 }
 

@@ -61,17 +61,17 @@ inline frame_rule unpack(packed_rule packed) noexcept {
     rule.kind = rule_kind::step;
     rule.base = static_cast<cfa_base>(field(bits, 1, 1));
 #if defined(__x86_64__)
-    rule.cfa_offset = std::intptr_t{field(bits, 2, 14) * 8};
+    rule.cfa_offset = std::intptr_t{field(bits, 2, 14)} * 8;
     rule.ra_offset = -8;
-    rule.fp_offset = -std::intptr_t{field(bits, 16, 5) * 8};
+    rule.fp_offset = -(std::intptr_t{field(bits, 16, 5)} * 8);
     rule.is_fp_saved = rule.fp_offset != 0;
 #else
-    rule.cfa_offset = std::intptr_t{field(bits, 2, 10) * 16};
+    rule.cfa_offset = std::intptr_t{field(bits, 2, 10)} * 16;
     bool const is_from_base = field(bits, 12, 1) == 0;
     std::uint32_t const ra = field(bits, 13, 5);
     std::uint32_t const fp = field(bits, 18, 5);
     auto const offset = [&](std::uint32_t words) noexcept {
-        auto const bytes = std::intptr_t{words * 8};
+        auto const bytes = std::intptr_t{words} * 8;
         return is_from_base ? bytes - rule.cfa_offset : -bytes;
     };
     rule.is_ra_saved = ra != detail::no_place;

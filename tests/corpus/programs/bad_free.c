@@ -50,8 +50,8 @@ static void after_realloc(void) {
 }
 
 static void realloc_freed(void) {
-    char* const row = block_of(56);                 // allocated
-    free(hide(row));                                // freed
+    char* const row = block_of(56);               // allocated
+    free(hide(row));                              // freed
     char* const moved = hide(realloc(row, 100));  // found
     free(moved);
 }
@@ -100,7 +100,7 @@ static void before_start(void) {
 }
 
 static void realloc_interior(void) {
-    char* const row = block_of(100);                // allocated
+    char* const row = block_of(100);                 // allocated
     char* const moved = hide(realloc(row + 8, 50));  // found
     free(moved);
     free(row);

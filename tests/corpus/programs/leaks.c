@@ -18,8 +18,8 @@ static void three_of_a_line(void) {
 }
 
 static void of_two_lines(void) {
-    hide(malloc(40));        // allocated 2
-    hide(calloc(10, 30));    // allocated 1
+    hide(malloc(40));      // allocated 2
+    hide(calloc(10, 30));  // allocated 1
     free(block_of(1 << 20));
 }
 

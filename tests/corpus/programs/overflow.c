@@ -48,6 +48,7 @@ static void with_gaps(void) {
     struct point {
         char x, y, z;
     }* const points = hide(malloc(4 * sizeof *points));  // allocated
+
     for (int i = 0; i < 8; ++i) {
         points[i].x = (char)i;
         barrier();

@@ -3,7 +3,7 @@
 
 static void read_behind(void) {
     char const* const row = block_of(64);  // allocated
-    char volatile const last = row[64];    // found
+    char const volatile last = row[64];    // found
     (void)last;
 }
 
@@ -20,9 +20,9 @@ static void write_far_behind(void) {
 }
 
 static void read_freed(void) {
-    char* const row = block_of(48);  // allocated
-    free(hide(row));                 // freed
-    char volatile const byte = row[8];  // found
+    char* const row = block_of(48);     // allocated
+    free(hide(row));                    // freed
+    char const volatile byte = row[8];  // found
     (void)byte;
 }
 

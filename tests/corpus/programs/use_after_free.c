@@ -58,7 +58,7 @@ static void list_node(void) {
 }
 
 static void after_realloc(void) {
-    char* const row = block_of(40);               // allocated
+    char* const row = block_of(40);                // allocated
     char* const moved = hide(realloc(row, 4000));  // freed
     row[39] = 'y';
     barrier();
