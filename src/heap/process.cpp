@@ -23,6 +23,9 @@ namespace {
 
 enum start_phase : std::uint32_t { not_started, starting, awaited, started, start_failed };
 
+// While it starts, the process that does it stands above the phase.
+constexpr unsigned phase_bits = 3;
+
 /// Fits reservations to what the process may use.
 void scale_to_limits(heap_options& options) noexcept {
     std::size_t const limit = os::address_space_limit();
@@ -49,28 +52,35 @@ start_phase start_once() noexcept {
 
 bool start_process() noexcept {
     // acquire: pairs with the release below; a thread that sees `started` sees what it needs.
-    std::uint32_t phase = process.start_state.load(std::memory_order_acquire);
+    std::uint32_t seen = process.start_state.load(std::memory_order_acquire);
+    if (seen == started) [[likely]] {
+        return true;
+    }
+    std::uint32_t const self = os::process_id() << phase_bits;
     bool has_waited = false;
-    while (phase != started) {
-        if (phase == starting || phase == awaited) {
+    while (seen != started) {
+        std::uint32_t const phase = seen % (1U << phase_bits);
+        bool const is_busy = phase == starting || phase == awaited;
+        // In the child of a fork nobody goes on with what another thread of its parent had begun.
+        if (is_busy && seen - phase == self) {
             if (phase == awaited || process.start_state.compare_exchange_strong(
-                                        phase, awaited, std::memory_order_acquire)) {
+                                        seen, self | awaited, std::memory_order_acquire)) {
                 has_waited = true;
-                os::wait(process.start_state, awaited);
-                phase = process.start_state.load(std::memory_order_acquire);
+                os::wait(process.start_state, self | awaited);
+                seen = process.start_state.load(std::memory_order_acquire);
             }
             continue;
         }
-        if (!process.start_state.compare_exchange_strong(phase, starting,
+        if (!process.start_state.compare_exchange_strong(seen, self | starting,
                                                          std::memory_order_acquire)) {
             continue;
         }
-        phase = start_once();
-        if (process.start_state.exchange(phase, std::memory_order_release) == awaited ||
+        seen = start_once();
+        if (process.start_state.exchange(seen, std::memory_order_release) == (self | awaited) ||
             has_waited) {  // others may wait since then
             os::wake_one(process.start_state);
         }
-        if (phase == start_failed) {
+        if (seen == start_failed) {
             return false;  // memory may be there next time
         }
     }

@@ -48,7 +48,7 @@ struct process_state {
     base::tagged_stack idle_lanes;
     base::tagged_stack idle_user_heaps;
     std::atomic<std::uint32_t> destructions{0};  // of user heaps, running
-    std::atomic<std::uint32_t> start_state{0};   // a start_phase
+    std::atomic<std::uint32_t> start_state{0};   // a start_phase, and who starts
     std::atomic<bool> host_told{false};
     std::atomic<bool> bins_have_empty{false};  // in some bin has_empty is set
     std::atomic<std::uint32_t> active_heaps{0};

@@ -2,6 +2,7 @@
 #include "heap/host.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -101,6 +102,25 @@ TEST(host, is_asked_once_then_told_once) {
         GTEST_SKIP() << "needs a process of its own";
     }
     EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// A thread of the parent had begun when the child was forked, and others may have waited for it.
+TEST(host, is_asked_again_by_a_child_forked_while_the_parent_starts) {
+    for (std::uint32_t const phase : {1U, 2U}) {  // starting, awaited
+        int const status = tarn::test::run_in_child(20, [phase] {
+            if (process.start_state.load() != 0) {
+                return 77;  // another test ran in this process before
+            }
+            process.start_state.store(static_cast<std::uint32_t>(::getppid()) << 3 | phase);
+            void* const block = this_thread->allocate(1);
+            return block != nullptr && host().options_asked == 1 && host().started == 1 ? 0 : 1;
+        });
+        ASSERT_TRUE(WIFEXITED(status));
+        if (WEXITSTATUS(status) == 77) {
+            GTEST_SKIP() << "needs a process of its own";
+        }
+        EXPECT_EQ(WEXITSTATUS(status), 0) << phase;
+    }
 }
 
 TEST_F(host_calls, foreign_pointers_are_reported_and_forwarded_on_demand) {
