@@ -200,6 +200,12 @@ typedef struct tarn_stats {
     uint64_t quarantined_blocks; /**< freed, and kept from reuse: number */
     uint64_t quarantined_bytes;  /**< in those, as they were asked for */
     uint64_t guard_bytes; /**< around live blocks and those: guards, and what is rounded up */
+
+    /** Of option sampled_guards; 0 in mode debug. */
+    uint64_t guarded_blocks; /**< of live_blocks: number between inaccessible pages */
+    uint64_t guarded_so_far; /**< number, so far */
+    uint64_t guards_refused; /**< samples, so far, that the system had no such pages for; from the
+                                  first on it is asked no more, and this counts no more */
 } tarn_stats;
 
 /** Fills `*out`, without arrays. Returns 0, or EINVAL when out is null or out->size is unknown.

@@ -79,6 +79,7 @@ private:
     statistics walked_;
     page_counts listed_;
     std::uint64_t arena_page_bytes_ = 0;
+    std::uint64_t not_held_bytes_ = 0;  // of those: inaccessible
     std::size_t contradictions_ = 0;
 };
 
@@ -119,24 +120,34 @@ void inspection::walk_page(heap::page const& each) noexcept {
     }
     bool const is_huge = kind == heap::page_kind::huge;
     bool const is_small = kind == heap::page_kind::small || kind == heap::page_kind::user;
+    bool const is_guarded = kind == heap::page_kind::guarded;
     std::uint64_t const bytes = each.block_bytes.get();
-    class_statistics& of_class =
-        walked_.classes[is_small                           ? each.size_class
-                        : kind == heap::page_kind::sampled ? sizing::class_of(bytes)
-                                                           : 0];
-    std::uint64_t const page_bytes = is_huge ? each.block_bytes.get() : each.bytes();
+    bool const is_sample = (kind == heap::page_kind::sampled || is_guarded) && bytes != 0 &&
+                           bytes <= sizing::small_max;
+    class_statistics& of_class = walked_.classes[is_small    ? each.size_class
+                                                 : is_sample ? sizing::class_of(bytes)
+                                                             : 0];
+    std::uint64_t const page_bytes = is_huge      ? each.block_bytes.get()
+                                     : is_guarded ? each.held_bytes.get()
+                                                  : each.bytes();
     ++of_class.pages;
     of_class.page_bytes += page_bytes;
-    arena_page_bytes_ += is_huge ? 0 : page_bytes;
+    arena_page_bytes_ += is_huge ? 0 : each.bytes();
+    not_held_bytes_ += is_guarded ? each.bytes() - page_bytes : 0;
     if (is_small) {
         walk_small(each, of_class);
+        return;
+    }
+    if (is_guarded && each.out.get() == 0) {
+        walked_.page_tail_bytes += page_bytes;  // freed, and its guards were refused
         return;
     }
     ++of_class.live_blocks;
     of_class.live_bytes += bytes;
     walked_.huge_blocks += is_huge ? 1 : 0;
     walked_.huge_bytes += is_huge ? bytes : 0;
-    walked_.sampled_blocks += kind == heap::page_kind::sampled ? 1 : 0;
+    walked_.sampled_blocks += is_sample ? 1 : 0;
+    walked_.guarded_blocks += is_guarded ? 1 : 0;
     walked_.page_tail_bytes += page_bytes - bytes;
 }
 
@@ -229,6 +240,7 @@ constexpr std::array walked_fields{
     walked_field{"huge_bytes", &tarn_stats::huge_bytes},
     walked_field{"huge_blocks", &tarn_stats::huge_blocks},
     walked_field{"sampled_blocks", &tarn_stats::sampled_blocks},
+    walked_field{"guarded_blocks", &tarn_stats::guarded_blocks},
     walked_field{"pages", &tarn_stats::pages}};
 
 void inspection::compare(statistics const& said) noexcept {
@@ -270,8 +282,9 @@ std::size_t inspection::run(statistics& found) noexcept {
         walked_.live_bytes += each.live_bytes;
     }
     found = collect_statistics_at_rest();
-    walked_.mapped_bytes = arena_page_bytes_ + walked_.huge_bytes + found.free_runs_bytes +
-                           found.metadata_bytes - walked_.purged_inside_bytes;
+    walked_.mapped_bytes = arena_page_bytes_ - not_held_bytes_ + walked_.huge_bytes +
+                           found.free_runs_bytes + found.metadata_bytes -
+                           walked_.purged_inside_bytes;
     compare(found);
     for (walked_field const& each : walked_fields) {
         found.*each.value = walked_.*each.value;

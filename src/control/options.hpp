@@ -105,6 +105,8 @@ struct path_text {
       "a thread that gives memory back while the program idles; auto: once it has a second one")   \
     X(cgroup, on_off, on, "on|off", "heed the limits on memory and processor time of the cgroup")  \
     X(live_stats, on_off, on, "on|off", "show statistics to `tarn stat` while the program runs")   \
+    X(sampled_guards, on_off, on, "on|off",                                                        \
+      "fast: most samples lie before an inaccessible page, so that bugs with them are found")      \
     X(pools, pools_choice, own, "own|plain",                                                       \
       "plain: pools take each block from malloc, for tools that watch it")                         \
     X(valgrind, valgrind_choice, aside, "aside|stay",                                              \

@@ -108,25 +108,30 @@ void collection::add_page(heap::page const& each) noexcept {
     if (kind == heap::page_kind::none) {
         return;
     }
+    bool const is_guarded = kind == heap::page_kind::guarded;
     std::size_t const found_bytes = each.block_bytes.get();
-    if (found_bytes == 0) {
+    if (found_bytes == 0 && !is_guarded) {
         return;  // about to serve for the first time
     }
     ++result_.pages;
     bool const is_small = kind == heap::page_kind::small || kind == heap::page_kind::user;
-    bool const is_sample = kind == heap::page_kind::sampled;
+    bool const is_sample = kind == heap::page_kind::sampled || is_guarded;
     std::int64_t const posted =
         is_small ? static_cast<std::int64_t>(each.remote.load().count()) : 0;
     auto const live =
         static_cast<std::uint64_t>(std::max<std::int64_t>(each.outside() - posted, 0));
     // Not the page's own size_class, and the length of that class: the descriptor may be about to
     // serve another page, its kind set already and its block length not, or the other way round.
-    unsigned const size_class = (is_small || is_sample) && found_bytes <= sizing::small_max
-                                    ? sizing::class_of(found_bytes)
-                                    : 0;
-    std::size_t const bytes = size_class != 0 ? sizing::class_bytes(size_class) : found_bytes;
+    bool const has_class =
+        (is_small || is_sample) && found_bytes != 0 && found_bytes <= sizing::small_max;
+    unsigned const size_class = has_class ? sizing::class_of(found_bytes) : 0;
+    // What lies before an inaccessible page is as large as was asked for.
+    std::size_t const bytes =
+        size_class != 0 && !is_guarded ? sizing::class_bytes(size_class) : found_bytes;
     // A huge block's mapping has room that nobody has asked for yet.
-    std::uint64_t const page_bytes = kind == heap::page_kind::huge ? live * bytes : each.bytes();
+    std::uint64_t const page_bytes = kind == heap::page_kind::huge ? live * bytes
+                                     : is_guarded                  ? each.held_bytes.get()
+                                                                   : each.bytes();
     class_statistics& of_class = classes_[size_class];
     ++of_class.pages;
     of_class.page_bytes += page_bytes;
@@ -140,11 +145,12 @@ void collection::add_page(heap::page const& each) noexcept {
         result_.huge_blocks += live;
         result_.huge_bytes += live * bytes;
     } else {
-        result_.page_tail_bytes += difference(page_bytes, bytes);
+        result_.page_tail_bytes += difference(page_bytes, live * bytes);
     }
+    result_.guarded_blocks += is_guarded ? live : 0;
     std::uint64_t const asked = std::min<std::uint64_t>(each.requested_bytes.get(), bytes);
     of_class.requested_bytes += asked;
-    if (is_sample && size_class != 0) {
+    if (is_sample && size_class != 0 && live != 0) {
         ++of_class.sampled_blocks;
         of_class.requested_error_bytes += asked * asked;  // until estimate_requests() has used it
     }
@@ -305,6 +311,8 @@ void collection::finish() noexcept {
     result_.requested_error_bytes = root(error_squared_);
     result_.live_peak_bytes = heap::raise_to(process.live_peak_bytes, result_.live_bytes);
     result_.thread_count = rows_.close_ranks();
+    result_.guarded_so_far = process.guarded_so_far.load(std::memory_order_relaxed);
+    result_.guards_refused = process.guards_refused.load(std::memory_order_relaxed);
     result_.version = TARN_STATS_VERSION;
     result_.process_id = os::process_id();
 }

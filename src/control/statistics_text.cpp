@@ -94,7 +94,13 @@ constexpr std::array fields{
     field{"quarantined_bytes", metric::gauge, &tarn_stats::quarantined_bytes,
           "Bytes of those, as they were asked for."},
     field{"guard_bytes", metric::gauge, &tarn_stats::guard_bytes,
-          "Around blocks of mode debug: guards and rounding."}};
+          "Around blocks of mode debug: guards and rounding."},
+    field{"guarded_blocks", metric::gauge, &tarn_stats::guarded_blocks,
+          "Live samples between inaccessible pages."},
+    field{"guarded_so_far", metric::counter, &tarn_stats::guarded_so_far,
+          "Samples between inaccessible pages, ever."},
+    field{"guards_refused", metric::counter, &tarn_stats::guards_refused,
+          "Samples that the system had no such pages for; then guards are off."}};
 
 struct class_field {
     std::string_view name;

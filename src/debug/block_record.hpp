@@ -30,9 +30,9 @@ enum class block_state : std::uint8_t {
 };
 
 /// Which checked heap a block is of.
-enum class heap_number : std::uint8_t { none, program, mp };
+enum class heap_number : std::uint8_t { none, program, mp, sampled };
 
-inline constexpr std::size_t heap_numbers = 3;
+inline constexpr std::size_t heap_numbers = 4;
 
 struct block_record {
     static constexpr std::uint32_t state_mask = 0xff;

@@ -16,6 +16,7 @@ using platform::os;
 
 constinit record_table records;
 constinit stack_table stacks;
+constinit record_stack_table record_stacks;
 constinit base::ranked_mutex<base::lock_rank::checks, os> checks_mutex;
 
 namespace {
@@ -131,7 +132,7 @@ checked_heap::layout checked_heap::layout_of(block_record const& record) const n
         std::uintptr_t const start = base::address_of(record.user);
         std::uintptr_t const end = start + record.bytes;
         std::size_t const beyond = source_.pages->is_fenced(record) ? 0 : options_.behind_bytes;
-        return {.front = start % os::page_bytes(),
+        return {.front = std::min(start % os::page_bytes(), options_.page_front_bytes_max),
                 .behind = base::align_up(end, os::page_bytes()) - end + beyond};
     }
     return layout_of(record.bytes, std::size_t{1} << record.alignment_shift);
@@ -146,7 +147,8 @@ checked_heap::shard& checked_heap::own_shard(std::uint32_t thread) noexcept {
     return shards_[thread % shard_count];
 }
 
-space::stack_id checked_heap::stack_here(void const* caller) const noexcept {
+space::stack_id checked_heap::stack_here(void const* caller, block_record const& of,
+                                         stack_use use) const noexcept {
     if (options_.stack_frames == 0) {
         return space::stack_id::none;
     }
@@ -156,7 +158,9 @@ space::stack_id checked_heap::stack_here(void const* caller) const noexcept {
         frames.data(),
         std::min(std::max(options_.stack_frames, platform::stack_callers_max), frames.size())};
     std::size_t const found = platform::walk_stack(room, options_.walk, caller);
-    return stacks.intern(room.first(std::min(found, options_.stack_frames)));
+    std::span<void const* const> const kept = room.first(std::min(found, options_.stack_frames));
+    return options_.stacks_by_record ? record_stacks.note(of.self_index, use, kept)
+                                     : stacks.intern(kept);
 }
 
 /// Guards and tag around a block.
@@ -351,6 +355,9 @@ void checked_heap::report_damage(block_record& record, block_state in, char cons
 }
 
 void checked_heap::check_claims(block_record const& record, heap::operation const& asked) noexcept {
+    if (!options_.checks_claims) {
+        return;
+    }
     bool const is_free = asked.kind == heap::operation_kind::deallocate;
     heap::told const told{.by = asked.by,
                           .bytes = is_free ? asked.bytes : 0,
@@ -504,7 +511,7 @@ block_record* checked_heap::make(heap::operation const& asked, std::size_t spare
         errno = ENOMEM;
         return nullptr;
     }
-    made.allocated = stack_here(asked.caller);
+    made.allocated = stack_here(asked.caller, made, stack_use::allocated);
     made.released = space::stack_id::none;
     made.allocated_thread = thread;
     made.released_thread = 0;
@@ -550,7 +557,7 @@ void checked_heap::release(block_record& record, heap::operation const& asked) n
         repair(record);
     }
     std::uint32_t const thread = current_thread();
-    record.released = stack_here(asked.caller);
+    record.released = stack_here(asked.caller, record, stack_use::released);
     record.released_thread = thread;
     dispose(record);
     shard& own = own_shard(thread);
@@ -678,7 +685,7 @@ bool checked_heap::resize_in_place(block_record& record, heap::operation const& 
     own_shard(current_thread())
         .live_bytes.fetch_add(static_cast<std::int64_t>(asked.bytes - old_bytes),
                               std::memory_order_relaxed);
-    record.allocated = stack_here(asked.caller);
+    record.allocated = stack_here(asked.caller, record, stack_use::allocated);
     record.allocated_thread = current_thread();
     return true;
 }

@@ -32,6 +32,7 @@
 #include "debug/block_record.hpp"
 #include "debug/finding.hpp"
 #include "debug/guard.hpp"
+#include "debug/record_stacks.hpp"
 
 namespace tarn::impl::debug {
 
@@ -95,6 +96,10 @@ struct check_options {
     platform::walk_method walk = platform::walk_method::tables;
     // A walk that never ends looks at four blocks after every so many frees of a thread; 0: never.
     std::uint32_t frees_per_walk = 64;
+    // Between pages: guard bytes before a block, at most. Filled and looked at for each block.
+    std::size_t page_front_bytes_max = ~std::size_t{0};
+    bool checks_claims = true;      // whether what a free tells of its block is compared
+    bool stacks_by_record = false;  // kept with the record, not for ever (debug/record_stacks.hpp)
     finding_handler handler = nullptr;
 };
 
@@ -250,7 +255,9 @@ private:
                        void const* caller) noexcept;
     [[nodiscard]] bool is_news(block_record& record) noexcept;
     void find_neighbours(finding& found) const noexcept;
-    [[nodiscard]] space::stack_id stack_here(void const* caller) const noexcept;
+    /// Notes the stack as the record's.
+    [[nodiscard]] space::stack_id stack_here(void const* caller, block_record const& of,
+                                             stack_use use) const noexcept;
     [[nodiscard]] look look_at(std::size_t number, char const* operation) noexcept
         TARN_REQUIRES(checks_mutex);
     void tell_all(look& seen, void const* caller) noexcept;

@@ -5,6 +5,7 @@
 #include "base/text.hpp"
 #include "platform/os.hpp"
 #include "debug/block_record.hpp"
+#include "debug/record_stacks.hpp"
 
 namespace tarn::impl::debug {
 
@@ -13,7 +14,7 @@ using platform::os;
 namespace {
 
 std::span<void const* const> frames_of(space::stack_id stack) noexcept {
-    return stacks.frames(stack);
+    return record_stack_table::is_one(stack) ? record_stacks.frames(stack) : stacks.frames(stack);
 }
 
 std::string_view name_of_thread(std::uint32_t thread, std::span<char> room) noexcept {

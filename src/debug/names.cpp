@@ -75,6 +75,8 @@ std::string_view name_of(heap_number owner) noexcept {
             return "program";
         case heap_number::mp:
             return "mp";
+        case heap_number::sampled:
+            return "sampled";
     }
     return "unknown";
 }

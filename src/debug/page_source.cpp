@@ -1,9 +1,11 @@
 #include "debug/page_source.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 #include "base/bits.hpp"
 #include "heap/process.hpp"
@@ -22,6 +24,10 @@ namespace {
 
 // Smallest runs that are kept, inaccessible, to be used again.
 constexpr std::uint64_t idle_runs_max = 1024;
+
+// Runs for samples are made so many at once, next to each other: one system call makes them
+// inaccessible, and few huge pages are broken by them.
+constexpr std::size_t sample_runs_at_once = 16;
 
 // Where each run takes up to two mappings: the system allows a process 65,530 of them (by default),
 // and the program needs some.
@@ -42,6 +48,8 @@ struct source_state {
     std::atomic<std::uint64_t> fenced_runs{0};
     std::atomic<std::uint64_t> idle_runs{0};
     std::atomic<std::uint64_t> unfenced_blocks{0};
+    std::atomic<std::uint64_t> samples{0};
+    std::atomic<bool> sample_refused{false};
     base::tagged_stack idle;
 };
 
@@ -69,6 +77,10 @@ shape shape_for(std::size_t bytes, std::size_t alignment) noexcept {
 
 std::size_t smallest_slices() noexcept {
     return base::divide_up(3 * os::page_bytes(), slice_bytes);
+}
+
+bool is_samples(page const& home) noexcept {
+    return home.kind.load(std::memory_order_relaxed) == heap::page_kind::guarded;
 }
 
 /// What the budget was asked for.
@@ -130,17 +142,43 @@ void keep_idle(page& home) noexcept {
     heap::process.descriptors.push(state.idle, home);
 }
 
-/// Gives a fenced run back to the heap, of which `charged` bytes are charged. False: the system
-/// does not make it accessible again.
+/// Calls use(thread_heap&) in a slow path of the calling thread's heap.
+template <class Use>
+auto in_slow_path(void const* caller, Use use) noexcept {
+    return heap::with_heap(heap::own_heap(), [&](heap::thread_heap& own) {
+        heap::slow_path const inside{own, "malloc", caller};
+        return use();
+    });
+}
+
+/// Gives an accessible run back to the heap, of which `charged` bytes are charged.
+void release_run(page& home, std::size_t charged) noexcept {
+    home.attached.store(base::node_index::none, std::memory_order_relaxed);
+    if (!is_samples(home)) {
+        budget().charge(extent_of(home) - charged);
+        static_cast<void>(
+            heap::perform_in_heap({.kind = heap::operation_kind::deallocate, .block = home.start}));
+        return;
+    }
+    // What holds no memory is not charged: a hard limit may be met.
+    bool const is_clean = charged == 0 && (os::guards_by() == platform::guard_method::markers ||
+                                           os::purge(home.start, home.bytes()));
+    if (!is_clean) {
+        budget().charge(extent_of(home) - charged);
+    }
+    in_slow_path(nullptr, [&home, is_clean] {
+        heap::release_guarded_run(home,
+                                  is_clean ? heap::run_memory::clean : heap::run_memory::charged);
+    });
+}
+
+/// The same of a fenced run. False: the system does not make it accessible again.
 bool release_fenced(page& home, std::size_t charged) noexcept {
     if (!os::unguard(home.start, home.bytes())) {
         return false;
     }
-    budget().charge(extent_of(home) - charged);
     state.fenced_runs.fetch_sub(1, std::memory_order_relaxed);
-    home.attached.store(base::node_index::none, std::memory_order_relaxed);
-    static_cast<void>(
-        heap::perform_in_heap({.kind = heap::operation_kind::deallocate, .block = home.start}));
+    release_run(home, charged);
     return true;
 }
 
@@ -237,19 +275,20 @@ std::byte* allocate(block_source::request& wanted) noexcept {
 
 std::size_t deallocate(block_record const& of) noexcept {
     page& home = *heap::page_of(of.user);
-    std::size_t const block_bytes = home.block_bytes.get();
+    body_range const body = body_of(of);
+    std::size_t const block_bytes = is_samples(home) ? body.bytes : home.block_bytes.get();
     if (of.size_class == unfenced) {
-        home.attached.store(base::node_index::none, std::memory_order_relaxed);
-        static_cast<void>(
-            heap::perform_in_heap({.kind = heap::operation_kind::deallocate, .block = home.start}));
+        release_run(home, extent_of(home));
         return block_bytes;
     }
-    body_range const body = body_of(of);
     bool const is_kept = home.slices.get() == smallest_slices() &&
                          state.idle_runs.load(std::memory_order_relaxed) < idle_runs_max;
     bool is_sealed = of.is_sealed();
     if (is_kept && !is_sealed && guard(body.start, body.bytes)) {
         budget().refund(body.bytes);
+        if (is_samples(home)) {
+            home.held_bytes.set(0);
+        }
         is_sealed = true;
     }
     if (is_kept && is_sealed) {
@@ -261,6 +300,78 @@ std::size_t deallocate(block_record const& of) noexcept {
         keep_idle(home);
     }
     return block_bytes;
+}
+
+// --- samples -------------------------------------------------------------------------------------
+
+/// Makes runs that reuse_run() finds. False: out of memory, or guards are refused.
+bool add_sample_runs() noexcept {
+    std::array<page*, sample_runs_at_once> made{};
+    std::size_t const count = in_slow_path(
+        nullptr, [&made] { return heap::allocate_guarded_runs(made, smallest_slices()); });
+    if (count == 0) {
+        return false;
+    }
+    std::size_t const bytes = count * smallest_slices() * slice_bytes;
+    bool const is_guarded = may_fence() && os::guard(made[0]->start, bytes);
+    if (is_guarded) {
+        budget().refund(bytes);
+        state.fenced_runs.fetch_add(count, std::memory_order_relaxed);
+    } else {
+        state.sample_refused.store(true, std::memory_order_relaxed);
+    }
+    for (page* const each : std::span{made}.first(count)) {
+        is_guarded ? keep_idle(*each) : release_run(*each, extent_of(*each));
+    }
+    return is_guarded;
+}
+
+/// A run for one large block. Null: as above.
+page* new_sample_run(shape const& place) noexcept {
+    std::array<page*, 1> made{};
+    std::size_t const slices = base::divide_up(place.bytes, slice_bytes);
+    if (in_slow_path(nullptr, [&] { return heap::allocate_guarded_runs(made, slices); }) == 0) {
+        return nullptr;
+    }
+    if (!fence(*made[0], place)) {
+        state.sample_refused.store(true, std::memory_order_relaxed);
+        release_run(*made[0], extent_of(*made[0]));
+        return nullptr;
+    }
+    return made[0];
+}
+
+std::byte* allocate_sample(block_source::request& wanted) noexcept {
+    shape const place = shape_for(wanted.user_bytes, wanted.alignment);
+    guarded_blocks_exist.store(true, std::memory_order_relaxed);
+    page* home = nullptr;
+    if (base::divide_up(place.bytes, slice_bytes) > smallest_slices()) {
+        home = new_sample_run(place);
+    } else {
+        home = reuse_run(place);
+        if (home == nullptr && add_sample_runs()) {
+            home = reuse_run(place);
+        }
+    }
+    if (home == nullptr) {
+        errno = ENOMEM;
+        return nullptr;
+    }
+    std::byte* const user = home->start + place.offset;
+    wanted.size_class = fenced;
+    wanted.source_bytes = place.body;
+    if (wanted.zeroed) {
+        std::memset(user, 0, wanted.user_bytes);
+    }
+    heap::begin_sample(*home, wanted.user_bytes, place.body);
+    state.samples.fetch_add(1, std::memory_order_relaxed);
+    return user;
+}
+
+/// Of a sample that is being freed. `is_sealed`: its memory is gone.
+void end_sample(page& home, body_range body, bool is_sealed) noexcept {
+    heap::end_sample(home, is_sealed ? 0 : body.bytes);
+    state.samples.fetch_sub(1, std::memory_order_relaxed);
 }
 
 std::size_t room(block_record const& of) noexcept {
@@ -279,11 +390,14 @@ void attach(block_record const& of) noexcept {
 
 bool seal(block_record const& of) noexcept {
     body_range const body = body_of(of);
-    if (of.size_class == unfenced || !guard(body.start, body.bytes)) {
-        return false;
+    bool const is_sealed = of.size_class != unfenced && guard(body.start, body.bytes);
+    if (is_sealed) {
+        budget().refund(body.bytes);
     }
-    budget().refund(body.bytes);
-    return true;
+    if (page& home = *heap::page_of(of.user); is_samples(home)) {
+        end_sample(home, body, is_sealed);
+    }
+    return is_sealed;
 }
 
 bool resize(block_record const& of, std::size_t bytes) noexcept {
@@ -324,6 +438,13 @@ block_source page_source() noexcept {
     return {.allocate = &allocate, .deallocate = &deallocate, .room = &room, .pages = &operations};
 }
 
+block_source sample_source() noexcept {
+    return {.allocate = &allocate_sample,
+            .deallocate = &deallocate,
+            .room = &room,
+            .pages = &operations};
+}
+
 check_options with_page_defaults(check_options usual) noexcept {
     platform::guard_method const method = os::guards_by();
     if (method == platform::guard_method::nothing) {
@@ -346,7 +467,9 @@ void when_guards_are_refused(void (*call)() noexcept) noexcept {
 page_source_figures figures_of_page_source() noexcept {
     return {.fenced_runs = state.fenced_runs.load(std::memory_order_relaxed),
             .idle_runs = state.idle_runs.load(std::memory_order_relaxed),
-            .unfenced_blocks = state.unfenced_blocks.load(std::memory_order_relaxed)};
+            .unfenced_blocks = state.unfenced_blocks.load(std::memory_order_relaxed),
+            .samples = state.samples.load(std::memory_order_relaxed),
+            .are_refused = state.sample_refused.load(std::memory_order_relaxed)};
 }
 
 std::size_t page_run_bytes() noexcept { return smallest_slices() * slice_bytes; }
@@ -367,7 +490,7 @@ void release_idle_runs() noexcept {
 
 guarded_place find_guarded_slow(void const* address) noexcept {
     page const* const home = heap::page_of(address);
-    if (home == nullptr || home->kind.load(std::memory_order_relaxed) < heap::page_kind::large) {
+    if (home == nullptr || home->kind.load(std::memory_order_relaxed) < heap::page_kind::guarded) {
         return {};
     }
     // acquire: pairs with the release in attach(); the record is of a block that was here.

@@ -34,6 +34,10 @@ namespace tarn::impl::debug {
 /// For checked_heap. Its blocks come from the calling thread's own heap.
 [[nodiscard]] block_source page_source() noexcept;
 
+/// For samples (debug/sampled_guards.hpp): blocks of size classes in pages of kind guarded, never
+/// of 0 bytes, nor aligned to more than an OS page. Null where guards are refused.
+[[nodiscard]] block_source sample_source() noexcept;
+
 /// `usual`, with what suits blocks between pages: the quarantine holds no memory but address space.
 [[nodiscard]] check_options with_page_defaults(check_options usual) noexcept;
 
@@ -45,6 +49,8 @@ struct page_source_figures {
     std::uint64_t fenced_runs = 0;      // live, in quarantine, or waiting to be used again
     std::uint64_t idle_runs = 0;        // of these, waiting
     std::uint64_t unfenced_blocks = 0;  // so far: guards were refused
+    std::uint64_t samples = 0;          // live
+    bool are_refused = false;           // guards, for a sample
 };
 
 [[nodiscard]] page_source_figures figures_of_page_source() noexcept;

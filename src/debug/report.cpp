@@ -286,6 +286,10 @@ void write_body(finding const& found, lookup const& by, base::text_sink& to) noe
         to << "  block: ";
         write_block(found.block, to);
         to << '\n';
+        if (found.block.owner == heap_number::sampled) {
+            to << "  found by chance: this block was one of few with a guard page "
+                  "(sampled_guards)\n";
+        }
     }
     if (has_damage(found)) {
         write_damage_lines(found, to);

@@ -12,6 +12,8 @@
 namespace tarn::impl::heap {
 
 struct stand_in;  // heap/diversion.hpp
+struct operation;
+struct found_block;  // heap/thread_heap.hpp
 
 struct heap_options {
     space::space_options space;
@@ -79,6 +81,19 @@ void host_thread_left() noexcept;
 
 /// The child of a fork has one thread.
 void host_forked() noexcept;
+
+/// A block that is a sample: one between inaccessible pages, in a page of kind guarded, zero where
+/// that is asked for. Null: it becomes an ordinary one. The calling thread is in no slow path; what
+/// it allocates meanwhile is served.
+[[nodiscard]] void* host_allocate_sample(operation const& asked) noexcept;
+
+/// Frees `asked.block`, an address in a page of kind guarded; reports where it is no live block's.
+/// `asked.kind`: deallocate, or reallocate where its contents are elsewhere by now. No lock is
+/// held.
+void host_deallocate_sample(operation const& asked) noexcept;
+
+/// The live block that holds `ptr`, an address in a page of kind guarded.
+[[nodiscard]] found_block host_find_sample(void const* ptr) noexcept;
 
 /// Gives a foreign pointer to libc's own free.
 void host_forward_free(void* ptr) noexcept;

@@ -22,7 +22,7 @@ namespace {
 constexpr std::size_t grown_run_bytes_min = 16 * KiB;
 
 // Whose blocks are a stand-in's: it has no owner, so that whatever is freed in it takes the slow
-// path, which looks for the block itself.
+// path, which looks for the block itself. Its address is no block's.
 constinit page page_of_others{};
 
 // Up to here calloc clears a block faster than it finds out whether that is needed.
@@ -33,23 +33,39 @@ direct_answers const* find_direct_of(thread_heap* heap, void const* block) noexc
     return page_of(block) == nullptr ? find_direct(heap) : nullptr;
 }
 
+// asked(): the operation as samples want it, which nobody else pays for.
+
 /// A block of a size class, or a sample in its place.
-void* allocate_small(thread_heap& heap, unsigned size_class, run_request wanted) noexcept {
+template <class Asked>
+void* allocate_small(thread_heap& heap, unsigned size_class, Asked asked) noexcept {
     if (heap.is_sample_due(size_class)) [[unlikely]] {
-        if (void* const sample = allocate_sample(heap, size_class, wanted).start) {
+        if (void* const sample = allocate_sample(heap, size_class, asked()).start) {
             return sample;
         }
     }
     return heap.allocate_class(size_class);
 }
 
-void* allocate_any(thread_heap& heap, std::size_t bytes, void const* caller) noexcept {
-    slow_path const inside{heap, "malloc", caller, ends_in::allocation};
-    if (bytes > sizing::small_max) {
-        return allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum}).start;
+/// A run, or a sample in its place.
+template <class Asked>
+run_block allocate_above_small(thread_heap& heap, std::size_t bytes, Asked asked) noexcept {
+    if (heap.is_run_sample_due()) [[unlikely]] {
+        if (run_block const sample = allocate_sampled_run(heap, asked()); sample.start != nullptr) {
+            return sample;
+        }
     }
-    return allocate_small(heap, sizing::class_of(bytes),
-                          {.bytes = bytes, .alignment = sizing::quantum});
+    return allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum});
+}
+
+void* allocate_any(thread_heap& heap, std::size_t bytes, void const* caller,
+                   family by = family::malloc) noexcept {
+    slow_path const inside{heap, "malloc", caller, ends_in::allocation};
+    auto const asked = [bytes, caller, by] {
+        return operation{
+            .kind = operation_kind::allocate, .by = by, .bytes = bytes, .caller = caller};
+    };
+    return bytes > sizing::small_max ? allocate_above_small(heap, bytes, asked).start
+                                     : allocate_small(heap, sizing::class_of(bytes), asked);
 }
 
 /// For a block that realloc makes larger.
@@ -58,6 +74,55 @@ void* allocate_grown(thread_heap& heap, std::size_t bytes, void const* caller) n
     return allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum, .grows = true}).start;
 }
 
+/// Of a block in a page of kind guarded: it moves. `heap`: that serves the calling thread.
+TARN_COLD void* reallocate_sample(thread_heap* heap, void* ptr, std::size_t bytes,
+                                  void const* caller) noexcept {
+    operation const asked{
+        .kind = operation_kind::reallocate, .block = ptr, .bytes = bytes, .caller = caller};
+    found_block const found = host_find_sample(ptr);
+    if (found.start != ptr) {
+        deallocate_sample(heap, asked);  // only says so
+        return nullptr;
+    }
+    unsigned const size_class =
+        found.bytes <= sizing::small_max ? sizing::class_of(found.bytes) : 0;
+    std::size_t const usable = sizing::class_bytes(size_class);
+    void* const moved = try_hard(heap, bytes, [&](thread_heap& own) -> void* {
+        if (!fits_well(usable, bytes)) {
+            bool const grows = bytes > found.bytes && bytes >= grown_run_bytes_min;
+            return grows ? allocate_grown(own, bytes, caller) : allocate_any(own, bytes, caller);
+        }
+        // Others of its class would stay where they are, and so remain what they are.
+        slow_path const inside{own, "realloc", caller, ends_in::allocation};
+        return allocate_plain_sample(size_class, {.bytes = bytes, .alignment = sizing::quantum})
+            .start;
+    });
+    if (moved == nullptr) {
+        return bytes <= found.bytes ? ptr : nullptr;  // shrinking can't fail
+    }
+    std::memcpy(moved, ptr, std::min(found.bytes, bytes));
+    deallocate_sample(heap, asked);
+    return moved;
+}
+
+/// Of a page that find_block() has found, and that is not of kind guarded.
+void free_found(thread_heap& heap, page& home, void* ptr, char const* operation,
+                void const* caller) noexcept {
+    slow_path const inside{heap, operation, caller};
+    if (home.kind.load(std::memory_order_relaxed) == page_kind::small) {
+        heap.deallocate_found(home, ptr, caller);
+    } else if (!deallocate_run(home)) {
+        heap.in_slow_path = false;  // nothing is half done
+        host_misuse({.kind = misuse_kind::double_free,
+                     .operation = operation,
+                     .ptr = ptr,
+                     .block = ptr,
+                     .block_bytes = home.block_bytes.get(),
+                     .caller = caller});
+    }
+}
+
+/// &page_of_others, and nothing done, where the block lies in a page of kind guarded.
 void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
                       void const* caller) noexcept {
     misuse_verdict verdict = misuse_verdict::ignore;
@@ -71,6 +136,9 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
     std::size_t const usable = home->block_bytes.get();
     page_kind const kind = home->kind.load(std::memory_order_relaxed);
     bool const is_run = kind >= page_kind::large;
+    if (kind == page_kind::guarded) [[unlikely]] {
+        return &page_of_others;
+    }
     if (!is_run && fits_well(usable, bytes)) {
         if (kind == page_kind::sampled) {
             home->requested_bytes.set(bytes);
@@ -93,7 +161,12 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
         return bytes <= usable ? ptr : nullptr;  // shrinking can't fail
     }
     std::memcpy(moved, ptr, std::min(usable, bytes));
-    free_block(heap, ptr, "realloc", caller);
+    // Somebody else may have freed it meanwhile, as nobody should.
+    if (page_of(ptr) == home && home->kind.load(std::memory_order_relaxed) == kind) [[likely]] {
+        free_found(heap, *home, ptr, "realloc", caller);
+    } else {
+        static_cast<void>(free_block(heap, ptr, "realloc", caller));
+    }
     return moved;
 }
 
@@ -114,14 +187,17 @@ TARN_COLD void* allocate_zeroed_slow(thread_heap* heap, std::size_t bytes,
     }
     return try_hard(heap, bytes, [bytes, caller](thread_heap& own) -> void* {
         slow_path const inside{own, "calloc", caller, ends_in::allocation};
-        run_request const wanted{.bytes = bytes, .alignment = sizing::quantum};
+        auto const asked = [bytes, caller] {
+            return operation{
+                .kind = operation_kind::allocate_zeroed, .bytes = bytes, .caller = caller};
+        };
         run_block got;
         if (bytes > sizing::small_max) {
-            got = allocate_run(own, wanted);
+            got = allocate_above_small(own, bytes, asked);
         } else {
             unsigned const size_class = sizing::class_of(bytes);
             if (own.is_sample_due(size_class)) [[unlikely]] {
-                got = allocate_sample(own, size_class, wanted);
+                got = allocate_sample(own, size_class, asked());
             }
             if (got.start == nullptr) {
                 return own.allocate_class_zeroed(size_class, bytes);
@@ -145,6 +221,14 @@ void clear(run_block const& block, std::size_t bytes) noexcept {
     }
 }
 
+std::size_t usable_bytes_of(page const& home, void const* block) noexcept {
+    if (home.kind.load(std::memory_order_relaxed) == page_kind::guarded) [[unlikely]] {
+        found_block const found = host_find_sample(block);
+        return found.start == block ? found.bytes : 0;
+    }
+    return home.block_bytes.get();
+}
+
 page* find_block(char const* operation, void const* ptr, void const* caller,
                  misuse_verdict* verdict) noexcept {
     page* const home = page_of(ptr);
@@ -153,7 +237,8 @@ page* find_block(char const* operation, void const* ptr, void const* caller,
     if (home != nullptr) {
         page_kind const kind = home->kind.load(std::memory_order_relaxed);
         bool const is_one_of_many = kind == page_kind::small || kind == page_kind::user;
-        bool const is_start = is_one_of_many ? home->is_block_start(ptr) : ptr == home->start;
+        bool const is_start = is_one_of_many ? home->is_block_start(ptr)
+                                             : ptr == home->start || kind == page_kind::guarded;
         if (kind != page_kind::none && is_start) {
             return home;
         }
@@ -167,9 +252,10 @@ page* find_block(char const* operation, void const* ptr, void const* caller,
     return nullptr;
 }
 
-void free_block(thread_heap& heap, void* ptr, char const* operation, void const* caller) noexcept {
+block_freed free_block(thread_heap& heap, void* ptr, char const* operation,
+                       void const* caller) noexcept {
     if (free_in_user_heap(heap, ptr, heap_id::any, operation, caller)) {
-        return;
+        return block_freed::done;
     }
     misuse_verdict verdict = misuse_verdict::ignore;
     page* const home = find_block(operation, ptr, caller, &verdict);
@@ -177,20 +263,13 @@ void free_block(thread_heap& heap, void* ptr, char const* operation, void const*
         if (verdict == misuse_verdict::forward_to_libc) {
             host_forward_free(ptr);
         }
-        return;
+        return block_freed::done;
     }
-    slow_path const inside{heap, operation, caller};
-    if (home->kind.load(std::memory_order_relaxed) == page_kind::small) {
-        heap.deallocate_found(*home, ptr, caller);
-    } else if (!deallocate_run(*home)) {
-        heap.in_slow_path = false;  // nothing is half done
-        host_misuse({.kind = misuse_kind::double_free,
-                     .operation = operation,
-                     .ptr = ptr,
-                     .block = ptr,
-                     .block_bytes = home->block_bytes.get(),
-                     .caller = caller});
+    if (home->kind.load(std::memory_order_relaxed) == page_kind::guarded) [[unlikely]] {
+        return block_freed::is_sample;
     }
+    free_found(heap, *home, ptr, operation, caller);
+    return block_freed::done;
 }
 
 void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
@@ -210,8 +289,9 @@ void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller, fam
         errno = ENOMEM;
         return nullptr;
     }
-    return try_hard(heap, bytes,
-                    [bytes, caller](thread_heap& own) { return allocate_any(own, bytes, caller); });
+    return try_hard(heap, bytes, [bytes, caller, by](thread_heap& own) {
+        return allocate_any(own, bytes, caller, by);
+    });
 }
 
 void deallocate_slow(void* ptr, thread_heap* heap) noexcept {
@@ -238,7 +318,16 @@ void deallocate_told(thread_heap* heap, void* ptr, told what, void const* caller
                                            .caller = caller}));
         return;
     }
-    with_heap(heap, [ptr, caller](thread_heap& own) { free_block(own, ptr, "free", caller); });
+    block_freed const result = with_heap(
+        heap, [ptr, caller](thread_heap& own) { return free_block(own, ptr, "free", caller); });
+    if (result == block_freed::is_sample) [[unlikely]] {
+        deallocate_sample(heap, {.kind = operation_kind::deallocate,
+                                 .by = what.by,
+                                 .block = ptr,
+                                 .bytes = what.bytes,
+                                 .alignment = what.alignment,
+                                 .caller = caller});
+    }
 }
 
 }  // namespace
@@ -293,13 +382,19 @@ void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignme
         errno = ENOMEM;
         return nullptr;
     }
-    return try_hard(heap, bytes, [bytes, alignment, caller](thread_heap& own) -> void* {
+    return try_hard(heap, bytes, [bytes, alignment, caller, by](thread_heap& own) -> void* {
         slow_path const inside{own, "memalign", caller, ends_in::allocation};
         unsigned const size_class = alignment <= sizing::slice_bytes && bytes <= sizing::small_max
                                         ? sizing::class_of_aligned(bytes, alignment)
                                         : 0;
         if (size_class != 0) {
-            return allocate_small(own, size_class, {.bytes = bytes, .alignment = alignment});
+            return allocate_small(own, size_class, [bytes, alignment, caller, by] {
+                return operation{.kind = operation_kind::allocate_aligned,
+                                 .by = by,
+                                 .bytes = bytes,
+                                 .alignment = alignment,
+                                 .caller = caller};
+            });
         }
         return allocate_run(own, {.bytes = std::max<std::size_t>(bytes, 1), .alignment = alignment})
             .start;
@@ -319,9 +414,13 @@ void* reallocate(thread_heap* heap, void* ptr, std::size_t bytes, void const* ca
         errno = ENOMEM;
         return nullptr;
     }
-    return try_hard(heap, bytes, [ptr, bytes, caller](thread_heap& own) {
+    void* const result = try_hard(heap, bytes, [ptr, bytes, caller](thread_heap& own) {
         return reallocate_here(own, ptr, bytes, caller);
     });
+    if (result == &page_of_others) [[unlikely]] {
+        return reallocate_sample(heap, ptr, bytes, caller);
+    }
+    return result;
 }
 
 std::size_t trim(thread_heap* heap, reclaim_scope scope, void const* caller) noexcept {
@@ -353,7 +452,7 @@ std::size_t usable_bytes(void const* ptr, void const* caller) noexcept {
 std::size_t usable_bytes_in_heap(void const* ptr, void const* caller) noexcept {
     misuse_verdict verdict = misuse_verdict::ignore;
     page const* const home = find_block("malloc_usable_size", ptr, caller, &verdict);
-    return home == nullptr ? 0 : home->block_bytes.get();
+    return home == nullptr ? 0 : usable_bytes_of(*home, ptr);
 }
 
 found_block find_block_around(void const* ptr) noexcept {
@@ -367,6 +466,9 @@ found_block find_block_in_heap(void const* ptr) noexcept {
         home == nullptr ? page_kind::none : home->kind.load(std::memory_order_relaxed);
     if (kind == page_kind::none) {
         return {};
+    }
+    if (kind == page_kind::guarded) [[unlikely]] {
+        return host_find_sample(ptr);
     }
     bool const is_small = kind == page_kind::small || kind == page_kind::user;
     std::byte* const start = is_small ? home->block_of(ptr) : home->start;

@@ -37,6 +37,7 @@ enum class page_kind : std::uint8_t {
     small,    // blocks of a size class, a thread's
     user,     // the same, of a heap that the program made
     sampled,  // one block of a size class in a run of its own
+    guarded,  // the same between inaccessible pages, and so for ever: the host's, see host.hpp
     large,    // one block in a run of its own
     huge      // one block in a mapping of its own
 };
@@ -71,6 +72,7 @@ struct alignas(128) page {
     union {
         std::int32_t accounted;           // outside() when the owner last told the statistics
         std::atomic<std::uint32_t> life;  // of user heaps: odd in a lane (heap/user_heap.hpp)
+        base::single_writer<std::uint32_t> held_bytes;  // guarded: of the system's memory
     };
 
     page* list_next;

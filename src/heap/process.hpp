@@ -62,6 +62,9 @@ struct process_state {
     std::atomic<std::uint64_t> huge_reserved_bytes{0};
     std::atomic<std::uint64_t> huge_released_bytes{0};
     std::atomic<std::uint64_t> purged_inside_bytes{0};  // in total, inside partly used pages
+    // Of samples between inaccessible pages; the host's to count.
+    std::atomic<std::uint64_t> guarded_so_far{0};
+    std::atomic<std::uint64_t> guards_refused{0};
 
     // For the peak of what is outside pages' free lists; see note_growth().
     std::atomic<std::int64_t> outside_bytes{0};

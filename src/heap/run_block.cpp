@@ -4,6 +4,7 @@
 
 #include "base/bits.hpp"
 #include "base/check.hpp"
+#include "heap/diversion.hpp"
 #include "heap/process.hpp"
 
 namespace tarn::impl::heap {
@@ -241,6 +242,19 @@ bool resize_large_in_place(page& home, std::size_t bytes) noexcept {
     return true;
 }
 
+/// What the host makes of a sample. In a slow path in which nothing is half done.
+run_block ask_host(thread_heap& heap, operation const& asked) noexcept {
+    if (&heap == &late_heap || heap.in_host) {  // that one is locked
+        return {};
+    }
+    heap.in_slow_path = false;
+    heap.in_host = true;
+    void* const start = host_allocate_sample(asked);
+    heap.in_host = false;
+    heap.in_slow_path = true;
+    return {.start = start, .zeroed = asked.kind == operation_kind::allocate_zeroed};
+}
+
 }  // namespace
 
 run_block try_allocate_run(run_request wanted) noexcept {
@@ -267,14 +281,100 @@ run_block allocate_run(thread_heap& heap, run_request wanted) noexcept {
     return got;
 }
 
-run_block allocate_sample(thread_heap& heap, unsigned size_class, run_request wanted) noexcept {
-    run_block const got =
-        allocate_large(wanted, page_kind::sampled, sizing::class_bytes(size_class));
+run_block allocate_sampled_run(thread_heap& heap, operation const& asked) noexcept {
+    run_block const got = ask_host(heap, asked);
+    if (got.start != nullptr) {
+        heap.count_run(0);
+    }
+    heap.note_sample(0);
+    return got;
+}
+
+run_block allocate_sample(thread_heap& heap, unsigned size_class, operation const& asked) noexcept {
+    run_block got = ask_host(heap, asked);
+    if (got.start == nullptr) {
+        got = allocate_plain_sample(
+            size_class,
+            {.bytes = asked.bytes, .alignment = std::max(asked.alignment, sizing::quantum)});
+    }
     if (got.start != nullptr) {
         heap.count_run(size_class);
     }
     heap.note_sample(size_class);
     return got;
+}
+
+run_block allocate_plain_sample(unsigned size_class, run_request wanted) noexcept {
+    return allocate_large(wanted, page_kind::sampled, sizing::class_bytes(size_class));
+}
+
+std::size_t allocate_guarded_runs(std::span<page*> to, std::size_t slices) noexcept {
+    process.space.ask_for_purge();
+    space::run all = process.space.acquire(to.size() * slices);
+    if (all.base == nullptr) {
+        return 0;
+    }
+    std::size_t made = 0;
+    for (; made < to.size(); ++made) {
+        space::run part = all;
+        part.base += made * slices * slice_bytes;
+        part.slices = static_cast<std::uint32_t>(slices);
+        page* const home = describe(part, slices, {page_kind::guarded});
+        if (home == nullptr) {
+            break;
+        }
+        home->out.set(0);
+        home->held_bytes.set(0);
+        to[made] = home;
+    }
+    if (made < to.size()) {
+        all.base += made * slices * slice_bytes;
+        all.slices = static_cast<std::uint32_t>((to.size() - made) * slices);
+        process.space.return_run(all);
+    }
+    return made;
+}
+
+void begin_sample(page& home, std::size_t bytes, std::size_t held_bytes) noexcept {
+    home.held_bytes.set(static_cast<std::uint32_t>(held_bytes));
+    home.block_bytes.set(bytes);
+    home.requested_bytes.set(bytes);
+    home.out.set(1);
+    // Not as handed out: that may ask for a walk over all pages, for the peak, which others will.
+    note_growth({.bytes = static_cast<std::int64_t>(bytes), .handed_bytes = 0});
+}
+
+void end_sample(page& home, std::size_t held_bytes) noexcept {
+    home.out.set(0);
+    note_growth({.bytes = -static_cast<std::int64_t>(home.block_bytes.get()), .handed_bytes = 0});
+    home.block_bytes.set(0);
+    home.held_bytes.set(static_cast<std::uint32_t>(held_bytes));
+}
+
+void release_guarded_run(page& home, run_memory what) noexcept {
+    space::run const memory = home.memory();
+    forget(home);
+    if (what == run_memory::clean) {
+        process.space.return_clean_run(memory);
+    } else {
+        process.space.return_run(memory);
+    }
+}
+
+void deallocate_sample(thread_heap* heap, operation const& asked) noexcept {
+    bool const is_own = heap != nullptr && heap != &empty_heap && heap != &finished_heap;
+    if (!is_own) {
+        host_deallocate_sample(asked);
+        return;
+    }
+    if (heap->in_host) [[unlikely]] {
+        // A signal handler: the host may hold a lock, and have the very block in hand. It leaks.
+        host_misuse({.kind = misuse_kind::reentry, .operation = "free", .caller = asked.caller});
+        return;
+    }
+    heap->in_host = true;
+    host_deallocate_sample(asked);
+    heap->in_host = false;
 }
 
 bool deallocate_run(page& home) noexcept {

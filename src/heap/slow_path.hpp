@@ -90,12 +90,21 @@ void* try_hard(thread_heap* heap, std::size_t bytes, Allocate allocate) noexcept
     return block;
 }
 
-/// The page of a block, or null after a report: `ptr` is not the start of a block of ours.
+/// The page of a block, or null after a report: `ptr` is not the start of a block of ours. In a
+/// page of kind guarded every address passes.
 [[nodiscard]] page* find_block(char const* operation, void const* ptr, void const* caller,
                                misuse_verdict* verdict) noexcept;
 
+/// Bytes that may be used of a block that find_block() let pass; 0: it is none.
+[[nodiscard]] std::size_t usable_bytes_of(page const& home, void const* block) noexcept;
+
+/// is_sample: `ptr` lies in a page of kind guarded, nothing happened, and the caller is to call
+/// deallocate_sample() without a lock.
+enum class block_freed : std::uint8_t { done, is_sample };
+
 /// Frees a block, whoever's it is; reports misuse. Keeps nothing of errno.
-void free_block(thread_heap& heap, void* ptr, char const* operation, void const* caller) noexcept;
+[[nodiscard]] block_freed free_block(thread_heap& heap, void* ptr, char const* operation,
+                                     void const* caller) noexcept;
 
 /// The same for what is, or was, in a user heap. False: `ptr` is not, and nothing happened.
 /// `expected`: the heap it should be in, or any.

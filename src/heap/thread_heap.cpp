@@ -35,11 +35,12 @@ std::size_t fitting_slices(unsigned size_class) noexcept {
 sample_rate rate_of(unsigned size_class) noexcept {
     constexpr std::size_t counted_most = 256;
     constexpr std::uint64_t mean_most = std::uint64_t{1} << 40;
-    std::size_t const bytes = sizing::class_bytes(size_class);
+    // Runs, of class 0, are counted one by one.
+    std::size_t const bytes = size_class == 0 ? 4 * KiB : sizing::class_bytes(size_class);
     std::uint64_t const mean =
         process.options.sample_interval_bytes / std::min(bytes, counted_most);
     return {.mean = std::clamp<std::uint64_t>(mean, 1, mean_most),
-            .near = std::clamp<std::uint64_t>(4 * KiB / bytes, 4, 32)};
+            .near = size_class == 0 ? 1 : std::clamp<std::uint64_t>(4 * KiB / bytes, 4, 32)};
 }
 
 }  // namespace
@@ -170,6 +171,18 @@ bool thread_heap::take_list(page& from) noexcept {
 bool thread_heap::is_sample_due(unsigned size_class) const noexcept {
     return samples_[size_class].is_due(handed_so_far(size_class)) &&
            slots_[size_class].head == nullptr;
+}
+
+bool thread_heap::is_run_sample_due() noexcept {
+    std::uint64_t const allocated = handed_so_far(0);
+    sample_plan& plan = samples_[0];
+    if (plan.is_far(allocated) || process.options.sample_interval_bytes == 0) [[likely]] {
+        return false;
+    }
+    if (plan.is_new()) {
+        plan.begin(allocated, rate_of(0), random_);
+    }
+    return !plan.is_far(allocated);
 }
 
 void thread_heap::note_sample(unsigned size_class) noexcept {

@@ -99,6 +99,8 @@ public:
     /// class. Whoever has made it, or could not, says so.
     [[nodiscard]] bool is_sample_due(unsigned size_class) const noexcept;
     void note_sample(unsigned size_class) noexcept;
+    /// The same for the next block above sizing::small_max; note_sample(0) says so.
+    [[nodiscard]] bool is_run_sample_due() noexcept;
     /// As allocate_class(); the first `bytes` bytes are zero.
     [[nodiscard]] void* allocate_class_zeroed(unsigned size_class, std::size_t bytes) noexcept;
     /// The cheap half of a free that is not into an own page. False: deallocate_found() must do it.
@@ -157,6 +159,7 @@ public:
     std::atomic<heap_phase> phase{heap_phase::unused};
     std::atomic<std::uint32_t> thread_id{0};  // the system's, of the owner
     bool in_slow_path = false;
+    bool in_host = false;  // the host has a sample in hand
 
     std::atomic<base::node_index> node_link{base::node_index::none};
     base::node_index self_index{base::node_index::none};

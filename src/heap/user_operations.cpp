@@ -95,7 +95,7 @@ void deallocate_in(thread_heap* caller_heap, heap_id id, void* ptr, void const* 
                          .operation = operation,
                          .ptr = ptr,
                          .block = ptr,
-                         .block_bytes = home->block_bytes.get(),
+                         .block_bytes = usable_bytes_of(*home, ptr),
                          .caller = caller});
         }
     });
@@ -159,7 +159,7 @@ bool expand(thread_heap* caller_heap, void* ptr, std::size_t bytes, void const* 
         return false;
     }
     page_kind const kind = home->kind.load(std::memory_order_relaxed);
-    if (bytes <= home->block_bytes.get()) {
+    if (bytes <= usable_bytes_of(*home, ptr)) {
         return true;
     }
     if (kind != page_kind::large && kind != page_kind::huge) {

@@ -18,6 +18,7 @@
 #include "debug/leaks.hpp"
 #include "debug/page_source.hpp"
 #include "debug/report.hpp"
+#include "debug/sampled_guards.hpp"
 
 namespace tarn::impl::checks {
 
@@ -124,6 +125,12 @@ void handle(debug::finding const& found) noexcept {
     }
 }
 
+platform::walk_method walk_from(control::options const& from) noexcept {
+    return from.stacks == control::stacks_choice::frames   ? platform::walk_method::frames
+           : from.stacks == control::stacks_choice::libgcc ? platform::walk_method::libgcc
+                                                           : platform::walk_method::tables;
+}
+
 debug::check_options options_from(control::options const& from) noexcept {
     debug::check_options wanted;
     bool const is_zero = from.fill == control::fill_choice::zero;
@@ -132,9 +139,7 @@ debug::check_options options_from(control::options const& from) noexcept {
     wanted.fill_bytes_max = from.fill_bytes;
     wanted.quarantine_bytes = from.quarantine_bytes;
     wanted.stack_frames = from.stack_frames;
-    wanted.walk = from.stacks == control::stacks_choice::frames   ? platform::walk_method::frames
-                  : from.stacks == control::stacks_choice::libgcc ? platform::walk_method::libgcc
-                                                                  : platform::walk_method::tables;
+    wanted.walk = walk_from(from);
     wanted.guards.key = from.guards == control::guards_choice::keyed ? os::random_bits() | 1 : 0;
     wanted.handler = &handle;
     return wanted;
@@ -162,6 +167,11 @@ void* answer(heap::operation const& asked) noexcept {
 heap::stand_in const* configure() noexcept {
     control::options const& from = control::current_options();
     if (from.mode != control::mode_choice::debug) {
+        debug::configure_sampled_guards({.is_on = from.sampled_guards == control::on_off::on,
+                                         .interval_bytes = from.sample_interval_bytes,
+                                         .handler = &handle,
+                                         .walk = walk_from(from),
+                                         .stack_frames = from.stack_frames});
         return nullptr;
     }
     is_on = true;

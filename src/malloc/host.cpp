@@ -21,6 +21,7 @@
 #include "control/statistics_text.hpp"
 #include "debug/fork.hpp"
 #include "debug/mp_pool.hpp"
+#include "debug/sampled_guards.hpp"
 #include "malloc/checks.hpp"
 #include "malloc/step_aside.hpp"
 
@@ -127,6 +128,22 @@ void host_forked() noexcept {
     control::forget_pressure();
     control::forget_live_stats();
 }
+
+void* host_allocate_sample(operation const& asked) noexcept {
+    return debug::allocate_guarded_sample(asked);
+}
+
+void host_deallocate_sample(operation const& asked) noexcept {
+    if (!debug::deallocate_guarded_sample(asked)) {
+        bool const is_free = asked.kind == operation_kind::deallocate;
+        static_cast<void>(host_misuse({.kind = misuse_kind::foreign_pointer,
+                                       .operation = is_free ? "free" : "realloc",
+                                       .ptr = asked.block,
+                                       .caller = asked.caller}));
+    }
+}
+
+found_block host_find_sample(void const* ptr) noexcept { return debug::find_guarded_sample(ptr); }
 
 void host_forward_free(void* ptr) noexcept {
     if (&__libc_free != nullptr) {

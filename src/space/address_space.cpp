@@ -254,6 +254,14 @@ void address_space::return_run(run const& owned) noexcept {
     ask_for_purge();
 }
 
+void address_space::return_clean_run(run const& owned) noexcept {
+    base::lock_guard const guard{mutex_};
+    arena& in = arenas_[owned.arena];
+    slice_range const range = range_of(in, owned.base, owned.slices);
+    mark_free_locked(in, range);
+    in.clean.insert(range);
+}
+
 std::size_t address_space::arenas() noexcept {
     base::lock_guard const guard{mutex_};
     return arena_count_;

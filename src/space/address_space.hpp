@@ -88,6 +88,9 @@ public:
     /// Gives a run back. Its contents count as dirty; a purge_due() is asked for.
     void return_run(run const& owned) noexcept;
 
+    /// The same for a run that reads as zero, and for which nothing is charged.
+    void return_clean_run(run const& owned) noexcept;
+
     /// Purges what has been free for a purge delay; `now` is os::monotonic_ms(). Returns the bytes
     /// given back.
     std::size_t purge_due(std::uint64_t now) noexcept;

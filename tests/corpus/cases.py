@@ -28,6 +28,8 @@ class Case:
     goes_on: bool = False          # after the first report, by itself
     last_line: str = ""            # of stderr, beside the reports; a regular expression
     stacks: str = "found allocated freed"  # that are not empty
+    mode: str = "debug"
+    runs_of_text: int = 1          # all must report
 
 
 def one(signature, by="free", threads="0+", **more):
@@ -321,6 +323,25 @@ PAGES = {
                    options="debug=pages,leaks=all"),
 }
 
+def sampled(signature, by="free"):
+    """In fast mode: found in each run, though it has many blocks before the first that is guarded."""
+    return Case([Report(signature, by)], mode="fast", options="sample_interval_bytes=4K",
+                racing=True, runs_of_text=10)
+
+
+SAMPLED = {
+    "read_behind": sampled("bad-access: read, 0 bytes past the end of 96-byte block", "read"),
+    "write_behind": sampled("bad-access: write, 12 bytes past the end of 260-byte block", "write"),
+    "write_in_the_rest": sampled(OVER + "1 byte past the end of 90-byte block"),
+    "read_freed": sampled("bad-access: read, 40 bytes into freed 96-byte block", "read"),
+    "write_freed": sampled("bad-access: write, 40 bytes into freed 96-byte block", "write"),
+    "twice": sampled("double-free: free of already freed 97-byte block"),
+    "after_realloc": sampled("bad-access: write, 8 bytes into freed 97-byte block", "write"),
+    "nothing": none(mode="fast", options="sample_interval_bytes=4K"),
+    "off": none(mode="fast", options="sample_interval_bytes=4K,sampled_guards=off",
+                runs="write_freed"),
+}
+
 PROGRAMS = {
     "overflow": OVERFLOW,
     "underflow": UNDERFLOW,
@@ -332,6 +353,7 @@ PROGRAMS = {
     "endings": ENDINGS,
     "leaks": LEAKS,
     "pages": PAGES,
+    "sampled": SAMPLED,
 }
 for cases in PROGRAMS.values():
     for case_name, case in cases.items():

@@ -35,8 +35,9 @@ statistics numbered() {
     }
     // And those behind the arrays.
     std::uint64_t last = 1000 + offsetof(tarn_stats, by_class) / sizeof(std::uint64_t);
-    for (auto const later : {&tarn_stats::quarantined_blocks, &tarn_stats::quarantined_bytes,
-                             &tarn_stats::guard_bytes}) {
+    for (auto const later :
+         {&tarn_stats::quarantined_blocks, &tarn_stats::quarantined_bytes, &tarn_stats::guard_bytes,
+          &tarn_stats::guarded_blocks, &tarn_stats::guarded_so_far, &tarn_stats::guards_refused}) {
         of.*later = last++;
     }
     std::uint64_t next = 1;
@@ -58,7 +59,7 @@ statistics numbered() {
 }
 
 constexpr std::size_t first_number = offsetof(tarn_stats, live_bytes) / sizeof(std::uint64_t);
-constexpr std::size_t later_numbers = 3;
+constexpr std::size_t later_numbers = 6;
 constexpr std::size_t numbers =
     (offsetof(tarn_stats, by_class) - offsetof(tarn_stats, live_bytes)) / sizeof(std::uint64_t) +
     later_numbers;

@@ -10,6 +10,7 @@
 
 #include "platform/os.hpp"
 #include "platform/threads.hpp"
+#include "heap/diversion.hpp"
 #include "heap/process.hpp"
 #include "heap/run_block.hpp"
 #include "malloc/entry.hpp"
@@ -67,6 +68,12 @@ bool host_limit_met(std::size_t /*bytes*/) noexcept { return false; }
 void host_thread_left() noexcept {}
 
 void host_forked() noexcept {}
+
+void* host_allocate_sample(operation const& /*asked*/) noexcept { return nullptr; }
+
+void host_deallocate_sample(operation const& /*asked*/) noexcept { ADD_FAILURE(); }
+
+found_block host_find_sample(void const* /*ptr*/) noexcept { return {}; }
 
 void host_forward_free(void* ptr) noexcept { test::host().forwarded.push_back(ptr); }
 

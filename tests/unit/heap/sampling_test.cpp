@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "sizing/size_class.hpp"
 #include "heap/process.hpp"
 #include "heap/sample_plan.hpp"
 #include "heap_fixture.hpp"
@@ -187,6 +188,75 @@ TEST_F(samples, are_taken_of_regular_changes_of_old_blocks) {
         program.free(each);
     }
     program.expect_fair(mean);
+}
+
+/// What was sampled of blocks of any size, and what should have been.
+class shares {
+public:
+    shares(thread_heap& heap, std::uint64_t interval_bytes)
+        : heap_{heap}, interval_bytes_{static_cast<double>(interval_bytes)} {}
+
+    void* allocate(std::size_t bytes) {
+        constexpr std::size_t counted_most = 256;
+        void* const block = heap_.allocate(bytes);
+        std::size_t const counted =
+            std::min(sizing::class_bytes(sizing::class_of(bytes)), counted_most);
+        // A gap is half a block longer on average.
+        wanted_ += 1 / (std::floor(interval_bytes_ / static_cast<double>(counted)) + 0.5);
+        samples_ += page_of(block)->kind.load() == page_kind::sampled ? 1 : 0;
+        return block;
+    }
+
+    void expect_within(double part) const {
+        EXPECT_NEAR(samples_ / wanted_, 1, std::max(part, 4 / std::sqrt(wanted_)))
+            << samples_ << " samples";
+    }
+
+private:
+    thread_heap& heap_;
+    double interval_bytes_;
+    double wanted_ = 0;
+    double samples_ = 0;
+};
+
+TEST_F(samples, of_mixed_sizes_are_a_hundredth_from_their_share_at_most) {
+    constexpr std::uint64_t interval_bytes = 16 * KiB;
+    process.options.sample_interval_bytes = interval_bytes;
+    scoped_heap heap;
+    shares all{*heap, interval_bytes};
+    constexpr std::array<std::size_t, 8> sizes{16, 24, 100, 250, 256, 700, 5000, 20'000};
+    constexpr std::array<std::size_t, 16> choice{0, 1, 2, 2, 1, 0, 3, 4, 2, 4, 1, 2, 5, 5, 6, 7};
+    tarn::test::random_stream random{1};
+    std::vector<void*> kept(4000);
+    for (std::uint64_t i = 0; i < 2 * rounds(); ++i) {
+        void*& place = kept[i % 3 == 0 ? random.below(kept.size()) : random.below(32)];
+        heap->deallocate(place);
+        place = all.allocate(sizes[choice[random.below(choice.size())]]);
+        heap->deallocate(all.allocate(sizes[choice[random.below(choice.size())]]));
+    }
+    for (void* const each : kept) {
+        heap->deallocate(each);
+    }
+    all.expect_within(0.01);
+}
+
+TEST_F(samples, of_blocks_above_the_largest_class_come_as_often_as_they_should) {
+    constexpr std::uint64_t runs_per_sample = 20;
+    process.options.sample_interval_bytes = 256 * runs_per_sample;
+    scoped_heap heap;
+    double due = 0;
+    std::uint64_t const blocks = tarn::test::scaled(100'000);
+    for (std::uint64_t i = 0; i < blocks; ++i) {
+        if (heap->is_run_sample_due()) {
+            due += 1;
+            heap->note_sample(0);
+        }
+        heap->count_run(0);
+    }
+    double const wanted = static_cast<double>(blocks) / (runs_per_sample + 0.5);
+    EXPECT_NEAR(due / wanted, 1, 4 / std::sqrt(wanted));
+    process.options.sample_interval_bytes = 0;
+    EXPECT_FALSE(heap->is_run_sample_due());
 }
 
 }  // namespace

@@ -101,6 +101,25 @@ TEST_F(address_space, puts_runs_that_will_grow_where_there_is_room) {
     EXPECT_EQ(space_->counts().arenas, 1U);
 }
 
+TEST_F(address_space, a_run_that_comes_back_clean_is_neither_charged_nor_purged) {
+    std::size_t const before = space_->budget().charged();
+    run const got = acquire(5);
+    touch(got);
+    ASSERT_TRUE(platform::os::purge(got.base, got.slices * slice_bytes));
+    space_->budget().refund(got.slices * slice_bytes);
+    space_->return_clean_run(got);
+    space_->audit();
+    EXPECT_EQ(space_->budget().charged(), before);
+    EXPECT_EQ(space_->counts().free_dirty_bytes, 0U);
+    EXPECT_EQ(space_->counts().used_bytes, 0U);
+    EXPECT_EQ(space_->purge_all(), 0U);
+    run const again = acquire(5);
+    EXPECT_EQ(again.base, got.base);
+    EXPECT_TRUE(again.zeroed);
+    EXPECT_TRUE(is_zero(again));
+    EXPECT_EQ(space_->budget().charged(), before + 5 * slice_bytes);
+}
+
 TEST_F(address_space, hands_out_zero_memory_that_can_be_written) {
     for (std::size_t const slices : {1U, 2U, 15U, 16U, 17U}) {
         run const got = acquire(slices);
