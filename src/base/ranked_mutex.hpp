@@ -37,7 +37,9 @@ enum class lock_rank : std::uint8_t {
     heap_records = 40,  // new records of thread heaps
     page_records = 50,  // new page descriptors
     lane_records = 51,  // new lanes
-    user_heap_records = 52
+    user_heap_records = 52,
+    state_records = 53,  // new records of the states of blocks
+    cache_records = 54   // new records of block caches
 };
 
 // clang-format off

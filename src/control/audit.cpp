@@ -61,6 +61,7 @@ public:
 
 private:
     void walk_lists(heap::thread_heap const& each) noexcept;
+    std::uint64_t walk_cached(heap::thread_heap const& each, unsigned size_class) noexcept;
     void walk_page(heap::page const& each) noexcept;
     void walk_small(heap::page const& each, class_statistics& of_class) noexcept;
     void walk_slices() noexcept;
@@ -83,15 +84,34 @@ private:
     std::size_t contradictions_ = 0;
 };
 
+/// What waits in a thread's cache.
+std::uint64_t inspection::walk_cached(heap::thread_heap const& each, unsigned size_class) noexcept {
+    std::uint32_t const count = each.cached(size_class);
+    for (std::uint32_t i = 0; i < count; ++i) {
+        void const* const at = each.cache()->entry(size_class, i).at;
+        heap::page const* const home = heap::page_of(at);
+        if (home == nullptr || !home->has_states() || home->size_class != size_class ||
+            !home->has_made(at)) {
+            contradiction("the cache of ", sizing::class_bytes(size_class),
+                          "-byte blocks of thread ", each.thread_id.load(std::memory_order_relaxed),
+                          " has ", at);
+            return i;
+        }
+        ++listed_.of(*home);
+    }
+    return count;
+}
+
 /// What waits in a thread's lists.
 void inspection::walk_lists(heap::thread_heap const& each) noexcept {
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         std::uint64_t length = 0;
-        for (heap::block const* at = each.head(size_class); at != nullptr; at = at->next) {
+        for (heap::block const* at = each.head(size_class); at != nullptr;
+             at = heap::read_link(at)) {
             heap::page const* const home = heap::page_of(at);
             if (home == nullptr ||
                 home->kind.load(std::memory_order_relaxed) != heap::page_kind::small ||
-                home->size_class != size_class || !home->is_block_start(at) ||
+                home->size_class != size_class || !home->starts_block(at) ||
                 listed_.of(*home) >= static_cast<std::uint32_t>(home->capacity.get())) {
                 contradiction("the list of ", sizing::class_bytes(size_class),
                               "-byte blocks of thread ",
@@ -102,6 +122,7 @@ void inspection::walk_lists(heap::thread_heap const& each) noexcept {
             ++listed_.of(*home);
             ++length;
         }
+        length += walk_cached(each, size_class);
         walked_.held_by_threads_bytes += length * sizing::class_bytes(size_class);
         walked_.classes[size_class].free_blocks += length;
     }

@@ -37,7 +37,7 @@ enum class valgrind_choice : std::uint8_t { aside, stay };
 
 enum class pools_choice : std::uint8_t { own, plain };
 
-enum class mode_choice : std::uint8_t { fast, debug };
+enum class mode_choice : std::uint8_t { fast, hardened, debug };
 
 // What mode debug does; see debug/checked_heap.hpp.
 enum class debug_choice : std::uint8_t { blocks, pages };
@@ -90,7 +90,9 @@ struct path_text {
 
 // name, type, default, names in the order of the type's values, what it does
 #define TARN_CHOICE_OPTIONS(X)                                                                     \
-    X(mode, mode_choice, fast, "fast|debug", "debug: find misuse of memory; also TARN_MODE=debug") \
+    X(mode, mode_choice, fast, "fast|hardened|debug",                                              \
+      "hardened: stop attacks; debug: find misuse of memory; also TARN_MODE=debug")                \
+    X(zero_on_free, on_off, off, "on|off", "hardened: clear blocks when they are freed")           \
     X(debug, debug_choice, blocks, "blocks|pages",                                                 \
       "debug: what guards a block; pages: an inaccessible page behind each")                       \
     X(guards, guards_choice, plain, "plain|keyed",                                                 \
@@ -106,7 +108,7 @@ struct path_text {
     X(cgroup, on_off, on, "on|off", "heed the limits on memory and processor time of the cgroup")  \
     X(live_stats, on_off, on, "on|off", "show statistics to `tarn stat` while the program runs")   \
     X(sampled_guards, on_off, on, "on|off",                                                        \
-      "fast: most samples lie before an inaccessible page, so that bugs with them are found")      \
+      "not debug: most samples lie before an inaccessible page, so that bugs with them are found") \
     X(pools, pools_choice, own, "own|plain",                                                       \
       "plain: pools take each block from malloc, for tools that watch it")                         \
     X(valgrind, valgrind_choice, aside, "aside|stay",                                              \

@@ -74,6 +74,25 @@ void describe_misuse(heap::misuse const& event, base::text_sink& to) noexcept {
         case heap::misuse_kind::double_free:
             to << "double free of " << event.ptr << ", a " << event.block_bytes << "-byte block";
             break;
+        case heap::misuse_kind::freed_block:
+            to << event.operation << " of a freed block " << event.ptr << " of "
+               << event.block_bytes << " bytes";
+            break;
+        case heap::misuse_kind::overflow:
+            to << "heap-buffer-overflow: byte " << std::uint64_t{event.count} << " of the "
+               << event.block_bytes << "-byte block " << event.block
+               << " was overwritten, found by " << event.operation;
+            break;
+        case heap::misuse_kind::corruption:
+            to << "heap corruption: ";
+            if (event.block != nullptr) {
+                to << "the freed block " << event.block << " of " << event.block_bytes
+                   << " bytes was overwritten";
+            } else {
+                to << "a freed block of " << event.block_bytes
+                   << " bytes was overwritten: it led to " << event.ptr;
+            }
+            break;
         case heap::misuse_kind::size_overflow:
             to << "size overflow: ";
             if (event.count != 1) {

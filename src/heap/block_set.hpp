@@ -22,7 +22,7 @@ public:
     /// Adds a list as far as it makes sense: a list cut off by the death of its writer may run
     /// into a block that was just handed out.
     void add_list(block const* list) noexcept {
-        while (list != nullptr && pages.find(list) == &of_ && of_.is_block_start(list)) {
+        while (list != nullptr && pages.find(list) == &of_ && of_.starts_block(list)) {
             std::size_t const index = of_.index_of(list);
             std::uint64_t const bit = std::uint64_t{1} << (index % 64);
             if (index >= static_cast<std::size_t>(of_.capacity.get()) ||
@@ -30,7 +30,7 @@ public:
                 return;
             }
             add(index);
-            list = list->next;
+            list = read_link(list);
         }
     }
 

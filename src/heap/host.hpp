@@ -24,12 +24,17 @@ struct heap_options {
     // Bytes of blocks between two that are sampled, where a block counts as 256 bytes at most; 0:
     // none is.
     std::size_t sample_interval_bytes = 0;
+    bool hardened = false;      // docs/design/hardened.md
+    bool zero_on_free = false;  // only then
 };
 
 enum class misuse_kind : std::uint8_t {
     foreign_pointer,   // no page of ours holds the address
     interior_pointer,  // inside a block, not at its start
     double_free,
+    freed_block,    // another operation than free on one
+    overflow,       // a block was written to behind its `block_bytes`, first `count` bytes into it
+    corruption,     // a freed block was written to; null: which one is not known, it led to `ptr`
     size_overflow,  // count * bytes, or a size beyond PTRDIFF_MAX
     reentry,        // a signal handler allocates inside an allocation
     other_heap,     // a block of another heap than the one named

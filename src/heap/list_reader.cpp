@@ -30,7 +30,8 @@ bool list_reader::measure(thread_heap const& of, list_lengths& to) noexcept {
     }
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         block const* const first = heads[size_class].head;
-        to[size_class] = first == nullptr ? 0 : length_of(first, size_class, access::by_copy);
+        to[size_class] = (first == nullptr ? 0 : length_of(first, size_class, access::by_copy)) +
+                         of.cached(size_class);
     }
     // Without memory for a window nothing could be read.
     return window_ != nullptr || std::all_of(heads.begin(), heads.end(),
@@ -40,7 +41,8 @@ bool list_reader::measure(thread_heap const& of, list_lengths& to) noexcept {
 void list_reader::measure_own(list_lengths& to) noexcept {
     thread_heap const& own = *own_heap();
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
-        to[size_class] = length_of(own.head(size_class), size_class, access::direct);
+        to[size_class] =
+            length_of(own.head(size_class), size_class, access::direct) + own.cached(size_class);
     }
 }
 
@@ -57,7 +59,7 @@ std::uint32_t list_reader::length_of(block const* first, unsigned size_class, ac
         if (copy == nullptr) {
             break;
         }
-        at = copy->next;
+        at = read_link(copy, at);
     }
     return length;
 }

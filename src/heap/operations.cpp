@@ -8,6 +8,7 @@
 #include "base/bits.hpp"
 #include "base/errno_keeper.hpp"
 #include "heap/diversion.hpp"
+#include "heap/hardening.hpp"
 #include "heap/process.hpp"
 #include "heap/run_block.hpp"
 #include "heap/slow_path.hpp"
@@ -33,17 +34,28 @@ direct_answers const* find_direct_of(thread_heap* heap, void const* block) noexc
     return page_of(block) == nullptr ? find_direct(heap) : nullptr;
 }
 
+/// A block in a run of its own, once nobody writes to it any more before the program gets it.
+void* finish(run_block const& got, std::size_t bytes) noexcept {
+    if (hardening.on && got.home != nullptr) [[unlikely]] {
+        note_request(*got.home, got.start, bytes);
+    }
+    return got.start;
+}
+
 // asked(): the operation as samples want it, which nobody else pays for.
 
 /// A block of a size class, or a sample in its place.
 template <class Asked>
-void* allocate_small(thread_heap& heap, unsigned size_class, Asked asked) noexcept {
+void* allocate_small(thread_heap& heap, unsigned size_class, std::size_t bytes,
+                     Asked asked) noexcept {
     if (heap.is_sample_due(size_class)) [[unlikely]] {
-        if (void* const sample = allocate_sample(heap, size_class, asked()).start) {
-            return sample;
+        if (run_block const sample = allocate_sample(heap, size_class, asked());
+            sample.start != nullptr) {
+            return finish(sample, bytes);
         }
     }
-    return heap.allocate_class(size_class);
+    return hardening.on ? heap.allocate_checked(size_class, bytes)
+                        : heap.allocate_class(size_class);
 }
 
 /// A run, or a sample in its place.
@@ -64,14 +76,43 @@ void* allocate_any(thread_heap& heap, std::size_t bytes, void const* caller,
         return operation{
             .kind = operation_kind::allocate, .by = by, .bytes = bytes, .caller = caller};
     };
-    return bytes > sizing::small_max ? allocate_above_small(heap, bytes, asked).start
-                                     : allocate_small(heap, sizing::class_of(bytes), asked);
+    unsigned const size_class = class_in_mode(bytes);
+    return size_class == 0 ? finish(allocate_above_small(heap, bytes, asked), bytes)
+                           : allocate_small(heap, size_class, bytes, asked);
 }
 
 /// For a block that realloc makes larger.
 void* allocate_grown(thread_heap& heap, std::size_t bytes, void const* caller) noexcept {
     slow_path const inside{heap, "realloc", caller, ends_in::allocation};
-    return allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum, .grows = true}).start;
+    return finish(allocate_run(heap, {.bytes = bytes, .alignment = sizing::quantum, .grows = true}),
+                  bytes);
+}
+
+/// What lies behind a block is damaged.
+void report_overflow(block_facts const& of, char const* operation, void const* caller) noexcept {
+    host_misuse({.kind = misuse_kind::overflow,
+                 .operation = operation,
+                 .ptr = of.extent.start,
+                 .block = of.extent.start,
+                 .block_bytes = of.extent.requested,
+                 .count = of.damage,
+                 .caller = caller});
+}
+
+void report_freed(block_facts const& of, char const* operation, void const* caller) noexcept {
+    host_misuse({.kind = misuse_kind::freed_block,
+                 .operation = operation,
+                 .ptr = of.extent.start,
+                 .block = of.extent.start,
+                 .block_bytes = of.extent.bytes,
+                 .caller = caller});
+}
+
+/// Whether a block of a size class should stay where it is for a request of `bytes`.
+bool fits_in_mode(page const& home, std::size_t bytes) noexcept {
+    std::size_t const room = home.block_bytes.get();
+    bool const wants_slack = hardening.on && bytes >= slack_bytes_min;
+    return fits_well(room, bytes + (wants_slack ? 1 : 0));
 }
 
 /// Of a block in a page of kind guarded: it moves. `heap`: that serves the calling thread.
@@ -84,8 +125,7 @@ TARN_COLD void* reallocate_sample(thread_heap* heap, void* ptr, std::size_t byte
         deallocate_sample(heap, asked);  // only says so
         return nullptr;
     }
-    unsigned const size_class =
-        found.bytes <= sizing::small_max ? sizing::class_of(found.bytes) : 0;
+    unsigned const size_class = class_in_mode(found.bytes);
     std::size_t const usable = sizing::class_bytes(size_class);
     void* const moved = try_hard(heap, bytes, [&](thread_heap& own) -> void* {
         if (!fits_well(usable, bytes)) {
@@ -94,8 +134,9 @@ TARN_COLD void* reallocate_sample(thread_heap* heap, void* ptr, std::size_t byte
         }
         // Others of its class would stay where they are, and so remain what they are.
         slow_path const inside{own, "realloc", caller, ends_in::allocation};
-        return allocate_plain_sample(size_class, {.bytes = bytes, .alignment = sizing::quantum})
-            .start;
+        return finish(
+            allocate_plain_sample(size_class, {.bytes = bytes, .alignment = sizing::quantum}),
+            bytes);
     });
     if (moved == nullptr) {
         return bytes <= found.bytes ? ptr : nullptr;  // shrinking can't fail
@@ -109,6 +150,17 @@ TARN_COLD void* reallocate_sample(thread_heap* heap, void* ptr, std::size_t byte
 void free_found(thread_heap& heap, page& home, void* ptr, char const* operation,
                 void const* caller) noexcept {
     slow_path const inside{heap, operation, caller};
+    if (home.has_states()) [[unlikely]] {
+        heap.deallocate_checked(home, ptr, operation, caller);
+        return;
+    }
+    if (hardening.on) [[unlikely]] {
+        if (block_facts const facts = look_at_block(home, ptr); facts.damage != undamaged) {
+            heap.in_slow_path = false;  // nothing is half done
+            report_overflow(facts, operation, caller);
+            heap.in_slow_path = true;
+        }
+    }
     if (home.kind.load(std::memory_order_relaxed) == page_kind::small) {
         heap.deallocate_found(home, ptr, caller);
     } else if (!deallocate_run(home)) {
@@ -133,25 +185,41 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
     if (home->serves_user_heaps.load(std::memory_order_relaxed)) {
         return reallocate_in(heap, *home, ptr, bytes, caller);
     }
-    std::size_t const usable = home->block_bytes.get();
+    std::size_t usable = home->block_bytes.get();
     page_kind const kind = home->kind.load(std::memory_order_relaxed);
-    bool const is_run = kind >= page_kind::large;
     if (kind == page_kind::guarded) [[unlikely]] {
         return &page_of_others;
     }
-    if (!is_run && fits_well(usable, bytes)) {
+    if (hardening.on) [[unlikely]] {
+        block_facts const facts = look_at_block(*home, ptr);
+        if (!facts.is_live) {
+            report_freed(facts, "realloc", caller);
+            return nullptr;
+        }
+        if (facts.damage != undamaged) {
+            report_overflow(facts, "realloc", caller);
+        } else {
+            usable = facts.extent.requested;
+        }
+    }
+    bool const is_run = kind >= page_kind::large;
+    if (!is_run && fits_in_mode(*home, bytes)) {
         if (kind == page_kind::sampled) {
             home->requested_bytes.set(bytes);
+        }
+        if (hardening.on) [[unlikely]] {
+            note_request(*home, ptr, bytes);
         }
         return ptr;
     }
     if (is_run && bytes >= grown_run_bytes_min / 2) {
         slow_path const inside{heap, "realloc", caller, ends_in::allocation};
-        if (resize_run_in_place(*home, bytes)) {
-            return ptr;
-        }
-        if (void* const moved = move_run(*home, bytes)) {
-            return moved;
+        void* const resized = resize_run_in_place(*home, bytes) ? ptr : move_run(*home, bytes);
+        if (resized != nullptr) {
+            if (hardening.on) [[unlikely]] {
+                note_request(*page_of(resized), resized, bytes);
+            }
+            return resized;
         }
     }
     bool const grows = bytes > usable && bytes >= grown_run_bytes_min;
@@ -161,6 +229,9 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
         return bytes <= usable ? ptr : nullptr;  // shrinking can't fail
     }
     std::memcpy(moved, ptr, std::min(usable, bytes));
+    if (hardening.on) [[unlikely]] {
+        note_request(*home, ptr, usable);  // damage was reported once
+    }
     // Somebody else may have freed it meanwhile, as nobody should.
     if (page_of(ptr) == home && home->kind.load(std::memory_order_relaxed) == kind) [[likely]] {
         free_found(heap, *home, ptr, "realloc", caller);
@@ -192,19 +263,20 @@ TARN_COLD void* allocate_zeroed_slow(thread_heap* heap, std::size_t bytes,
                 .kind = operation_kind::allocate_zeroed, .bytes = bytes, .caller = caller};
         };
         run_block got;
-        if (bytes > sizing::small_max) {
+        unsigned const size_class = class_in_mode(bytes);
+        if (size_class == 0) {
             got = allocate_above_small(own, bytes, asked);
         } else {
-            unsigned const size_class = sizing::class_of(bytes);
             if (own.is_sample_due(size_class)) [[unlikely]] {
                 got = allocate_sample(own, size_class, asked());
             }
             if (got.start == nullptr) {
-                return own.allocate_class_zeroed(size_class, bytes);
+                return hardening.on ? own.allocate_checked_zeroed(size_class, bytes)
+                                    : own.allocate_class_zeroed(size_class, bytes);
             }
         }
         clear(got, bytes);
-        return got.start;
+        return finish(got, bytes);
     });
 }
 
@@ -221,12 +293,20 @@ void clear(run_block const& block, std::size_t bytes) noexcept {
     }
 }
 
-std::size_t usable_bytes_of(page const& home, void const* block) noexcept {
+std::size_t usable_bytes_of(page const& home, void const* block, void const* caller) noexcept {
     if (home.kind.load(std::memory_order_relaxed) == page_kind::guarded) [[unlikely]] {
         found_block const found = host_find_sample(block);
         return found.start == block ? found.bytes : 0;
     }
-    return home.block_bytes.get();
+    if (!is_hardened(home)) [[likely]] {
+        return home.block_bytes.get();
+    }
+    block_facts const facts = look_at_block(home, block);
+    if (!facts.is_live) {
+        report_freed(facts, "malloc_usable_size", caller);
+        return 0;
+    }
+    return facts.extent.requested;
 }
 
 page* find_block(char const* operation, void const* ptr, void const* caller,
@@ -237,12 +317,13 @@ page* find_block(char const* operation, void const* ptr, void const* caller,
     if (home != nullptr) {
         page_kind const kind = home->kind.load(std::memory_order_relaxed);
         bool const is_one_of_many = kind == page_kind::small || kind == page_kind::user;
-        bool const is_start = is_one_of_many ? home->is_block_start(ptr)
+        bool const is_start = is_one_of_many ? home->starts_block(ptr)
                                              : ptr == home->start || kind == page_kind::guarded;
-        if (kind != page_kind::none && is_start) {
+        bool const was_made = !home->has_states() || !is_start || home->has_made(ptr);
+        if (kind != page_kind::none && is_start && was_made) {
             return home;
         }
-        if (kind != page_kind::none) {
+        if (kind != page_kind::none && was_made) {
             event.kind = misuse_kind::interior_pointer;
             event.block = is_one_of_many ? home->block_of(ptr) : home->start;
             event.block_bytes = home->block_bytes.get();
@@ -251,6 +332,29 @@ page* find_block(char const* operation, void const* ptr, void const* caller,
     *verdict = host_misuse(event);
     return nullptr;
 }
+
+namespace {
+
+/// allocate_slow() and deallocate_slow() in fast mode, and, where it is no common case, in any.
+TARN_COLD void* allocate_plain_slow(std::size_t bytes, thread_heap* heap) noexcept {
+    if (direct_answers const* const direct = find_direct(heap)) [[unlikely]] {
+        return direct->allocate(bytes);
+    }
+    return allocate_for(heap, bytes, __builtin_return_address(0));
+}
+
+TARN_COLD void deallocate_plain_slow(void* ptr, thread_heap* heap) noexcept {
+    if (ptr == nullptr || (!hardening.on && heap->try_adopt_stray(ptr)) ||
+        deallocate_quickly(heap, ptr)) {
+        return;
+    }
+    if (direct_answers const* const direct = find_direct_of(heap, ptr)) [[unlikely]] {
+        return direct->deallocate(ptr);
+    }
+    deallocate_for(heap, ptr, __builtin_return_address(0));
+}
+
+}  // namespace
 
 block_freed free_block(thread_heap& heap, void* ptr, char const* operation,
                        void const* caller) noexcept {
@@ -272,14 +376,29 @@ block_freed free_block(thread_heap& heap, void* ptr, char const* operation,
     return block_freed::done;
 }
 
-void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
-    if (direct_answers const* const direct = find_direct(heap)) [[unlikely]] {
-        return direct->allocate(bytes);
+void* allocate_hardened_slow(std::size_t bytes, thread_heap* heap) noexcept {
+    if (void* const block = heap->try_allocate_hardened(bytes)) {
+        return block;
     }
-    return allocate_for(heap, bytes, __builtin_return_address(0));
+    return allocate_plain_slow(bytes, heap);
+}
+
+void deallocate_hardened_slow(void* ptr, thread_heap* heap) noexcept {
+    if (ptr != nullptr && !heap->try_deallocate_hardened(ptr) && !heap->try_post_hardened(ptr)) {
+        deallocate_plain_slow(ptr, heap);
+    }
+}
+
+void* allocate_slow(std::size_t bytes, thread_heap* heap) noexcept {
+    return hardening.on ? allocate_hardened(bytes, heap) : allocate_plain_slow(bytes, heap);
 }
 
 void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller, family by) noexcept {
+    if (hardening.on) [[unlikely]] {
+        if (void* const block = heap->try_allocate_hardened(bytes)) {
+            return block;
+        }
+    }
     heap = divert_if_new(heap);
     if (heap == &diverted_heap) [[unlikely]] {
         return answer_diverted(
@@ -295,13 +414,7 @@ void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller, fam
 }
 
 void deallocate_slow(void* ptr, thread_heap* heap) noexcept {
-    if (ptr == nullptr || heap->try_adopt_stray(ptr) || deallocate_quickly(heap, ptr)) {
-        return;
-    }
-    if (direct_answers const* const direct = find_direct_of(heap, ptr)) [[unlikely]] {
-        return direct->deallocate(ptr);
-    }
-    deallocate_for(heap, ptr, __builtin_return_address(0));
+    return hardening.on ? deallocate_hardened(ptr, heap) : deallocate_plain_slow(ptr, heap);
 }
 
 namespace {
@@ -338,7 +451,11 @@ void deallocate_for(thread_heap* heap, void* ptr, void const* caller) noexcept {
 
 void deallocate_told_slow(void* ptr, thread_heap* heap, std::size_t bytes, std::size_t alignment,
                           family by) noexcept {
-    if (ptr == nullptr || heap->try_adopt_stray(ptr) || deallocate_quickly(heap, ptr)) {
+    if (hardening.on && heap->cache() != nullptr) [[unlikely]] {
+        return deallocate_hardened(ptr, heap);  // no thread's that is diverted
+    }
+    if (ptr == nullptr || (!hardening.on && heap->try_adopt_stray(ptr)) ||
+        deallocate_quickly(heap, ptr)) {
         return;
     }
     if (direct_answers const* const direct = find_direct_of(heap, ptr)) [[unlikely]] {
@@ -357,7 +474,9 @@ void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noexcept {
 
 void* allocate_zeroed(thread_heap* heap, std::size_t bytes, void const* caller) noexcept {
     if (bytes <= clear_bytes_max) {
-        if (void* const block = heap->try_allocate(bytes)) {
+        void* const block =
+            hardening.on ? heap->try_allocate_hardened(bytes) : heap->try_allocate(bytes);
+        if (block != nullptr) {
             return std::memset(block, 0, bytes);
         }
     }
@@ -385,10 +504,10 @@ void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignme
     return try_hard(heap, bytes, [bytes, alignment, caller, by](thread_heap& own) -> void* {
         slow_path const inside{own, "memalign", caller, ends_in::allocation};
         unsigned const size_class = alignment <= sizing::slice_bytes && bytes <= sizing::small_max
-                                        ? sizing::class_of_aligned(bytes, alignment)
+                                        ? class_in_mode(bytes, alignment)
                                         : 0;
         if (size_class != 0) {
-            return allocate_small(own, size_class, [bytes, alignment, caller, by] {
+            return allocate_small(own, size_class, bytes, [bytes, alignment, caller, by] {
                 return operation{.kind = operation_kind::allocate_aligned,
                                  .by = by,
                                  .bytes = bytes,
@@ -396,8 +515,8 @@ void* allocate_aligned(thread_heap* heap, std::size_t bytes, std::size_t alignme
                                  .caller = caller};
             });
         }
-        return allocate_run(own, {.bytes = std::max<std::size_t>(bytes, 1), .alignment = alignment})
-            .start;
+        run_request const wanted{.bytes = std::max<std::size_t>(bytes, 1), .alignment = alignment};
+        return finish(allocate_run(own, wanted), wanted.bytes);
     });
 }
 
@@ -452,7 +571,7 @@ std::size_t usable_bytes(void const* ptr, void const* caller) noexcept {
 std::size_t usable_bytes_in_heap(void const* ptr, void const* caller) noexcept {
     misuse_verdict verdict = misuse_verdict::ignore;
     page const* const home = find_block("malloc_usable_size", ptr, caller, &verdict);
-    return home == nullptr ? 0 : usable_bytes_of(*home, ptr);
+    return home == nullptr ? 0 : usable_bytes_of(*home, ptr, caller);
 }
 
 found_block find_block_around(void const* ptr) noexcept {
@@ -477,7 +596,15 @@ found_block find_block_in_heap(void const* ptr) noexcept {
     bool const is_rest = is_small
                              ? home->index_of(ptr) >= static_cast<std::size_t>(home->reserved.get())
                              : base::address_of(ptr) - base::address_of(start) >= bytes;
-    return is_rest ? found_block{} : found_block{.start = start, .bytes = bytes};
+    if (is_rest) {
+        return {};
+    }
+    if (is_hardened(*home)) [[unlikely]] {
+        if (block_facts const facts = look_at_block(*home, start); facts.is_live) {
+            return {.start = start, .bytes = facts.extent.requested};
+        }
+    }
+    return {.start = start, .bytes = bytes};
 }
 
 block_home find_home_slow(void const* ptr) noexcept {
@@ -486,7 +613,9 @@ block_home find_home_slow(void const* ptr) noexcept {
         return {};
     }
     page* const home = page_of(ptr);
-    return {.bytes = found.bytes, .home = home == nullptr ? &page_of_others : home};
+    // In mode hardened nobody frees past the checks.
+    bool const is_of_others = home == nullptr || hardening.on;
+    return {.bytes = found.bytes, .home = is_of_others ? &page_of_others : home};
 }
 
 }  // namespace tarn::impl::heap

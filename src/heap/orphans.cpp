@@ -34,6 +34,9 @@ void return_lost_runs() noexcept {
             if (pages.find(lost[i].base) != nullptr) {
                 pages.clear(lost[i].base, 1);
             }
+            if (hardening.on) {  // a thread may have vanished before it was guarded, or after
+                static_cast<void>(platform::os::unguard(lost[i].base, sizing::slice_bytes));
+            }
             process.space.return_run(lost[i]);
         }
     }
@@ -101,12 +104,33 @@ struct stray_chain {
     std::size_t count = 0;  // a double free can make the chain a ring
 };
 
+// Of a block that is taken out of a cache.
+constexpr std::uint8_t state_collected = 254;
+
+/// Takes the free blocks out of a vanished thread's cache.
+void collect_cached(block_cache const& cache, stray_chain& chain) noexcept {
+    for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
+        for (std::uint32_t i = 0; i < cache.count(size_class); ++i) {
+            if (cache.entry(size_class, i).state->load(std::memory_order_relaxed) == state_free) {
+                cache.entry(size_class, i).state->store(state_collected, std::memory_order_relaxed);
+                write_link(cache.entry(size_class, i).at, chain.first);
+                chain.first = cache.entry(size_class, i).at;
+                ++chain.count;
+            }
+        }
+    }
+}
+
 /// Takes the blocks of other pages than the current ones out of the allocation lists of vanished
 /// threads.
 stray_chain collect_strays() noexcept {
     stray_chain chain;
     process.heaps.for_each([&chain](thread_heap& each) {
         if (each.phase.load(std::memory_order_relaxed) != heap_phase::vanished) {
+            return;
+        }
+        if (block_cache* const cache = each.cache()) {
+            collect_cached(*cache, chain);
             return;
         }
         for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
@@ -130,8 +154,11 @@ stray_chain collect_strays() noexcept {
 void return_strays(stray_chain chain) noexcept {
     for (; chain.first != nullptr && chain.count != 0; --chain.count) {
         block* const stray = chain.first;
-        chain.first = stray->next;
+        chain.first = read_link(stray);
         page& home = *pages.find(stray);
+        if (home.has_states()) {
+            home.states.get()[home.index_of(stray)].store(state_free, std::memory_order_relaxed);
+        }
         remote_state seen = home.remote.load();
         if (seen.how() != hold::adrift) {
             while (!home.remote.try_push(seen, stray)) {
@@ -188,11 +215,17 @@ void repair(page& orphan, block const* list) noexcept {
     for (auto index = static_cast<std::size_t>(orphan.capacity.get()); index-- > 0;) {
         if (free_blocks.contains(index) || orphan.is_unlisted(index)) {
             std::byte* const at = orphan.start + index * orphan.block_bytes.get();
-            rebuilt = ::new (at) block{rebuilt};
+            write_link(at, rebuilt);
+            rebuilt = reinterpret_cast<block*>(at);
             --outside;
+            if (orphan.has_states()) {
+                orphan.states.get()[index].store(state_free, std::memory_order_relaxed);
+            }
         }
     }
-    orphan.frees.set(&orphan.local);
+    if (!orphan.has_states()) {
+        orphan.frees.set(&orphan.local);
+    }
     orphan.local = rebuilt;
     orphan.touch_all();
     orphan.countdown.set(0);
@@ -229,11 +262,15 @@ void prepare_fork() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS {
     process.descriptors.lock_for_fork();
     process.lanes.lock_for_fork();
     process.user_heaps.lock_for_fork();
+    process.states.lock_for_fork();
+    process.caches.lock_for_fork();
     base::lock_holder.store(&errno, std::memory_order_relaxed);
 }
 
 void fork_in_parent() noexcept TARN_NO_THREAD_SAFETY_ANALYSIS {
     base::lock_holder.store(nullptr, std::memory_order_relaxed);
+    process.caches.unlock_after_fork();
+    process.states.unlock_after_fork();
     process.user_heaps.unlock_after_fork();
     process.lanes.unlock_after_fork();
     process.descriptors.unlock_after_fork();

@@ -24,9 +24,12 @@ int rest_frees(page const& full) noexcept { return std::clamp(full.reserved.get(
 /// Keeps a full page whose blocks this thread will probably free: it is alone, or the page had left
 /// it before and came back. False: the page is to leave.
 bool thread_heap::try_keep_full(page& full) noexcept {
-    if (is_alone() && full.block_bytes.get() <= reused_when_full_max &&
-        kept_bytes_ < kept_bytes_max() && may_reuse(full.size_class)) {
-        full.reuse(slots_[full.size_class].head, stray_reuse_budget(full.size_class));
+    bool const would_reuse = is_alone() && full.block_bytes.get() <= reused_when_full_max &&
+                             kept_bytes_ < kept_bytes_max() && may_reuse(full.size_class);
+    if (would_reuse && hardening.on) {
+        full.rest(rest_frees(full));
+    } else if (would_reuse) {
+        full.reuse(slots()[full.size_class].head, stray_reuse_budget(full.size_class));
     } else if (full.left_by == self_index && self_index != base::node_index::none) {
         full.rest(rest_frees(full));
     } else {
@@ -39,6 +42,9 @@ bool thread_heap::try_keep_full(page& full) noexcept {
 
 /// What is freed into a page of this class waits there.
 void thread_heap::end_reuse(unsigned size_class) noexcept {
+    if (block_cache* const own = cache()) {
+        return own->close(size_class);
+    }
     stray_room_[size_class] = 0;
     for (page* each = full_[size_class].front(); each != nullptr; each = each->list_next) {
         if (each->is_reused()) {
@@ -50,13 +56,16 @@ void thread_heap::end_reuse(unsigned size_class) noexcept {
 
 /// What rests, since then or anyhow, is reused.
 void thread_heap::resume_reuse(unsigned size_class) noexcept {
-    if (!is_alone() || sizing::class_bytes(size_class) > reused_when_full_max) {
+    if (block_cache* const own = cache()) {
+        return own->open(size_class);
+    }
+    if (!is_alone() || hardening.on || sizing::class_bytes(size_class) > reused_when_full_max) {
         return;
     }
     for (page* each = full_[size_class].front(); each != nullptr; each = each->list_next) {
         if (!each->is_reused()) {
             each->end_countdown();
-            each->reuse(slots_[size_class].head, stray_reuse_budget(size_class));
+            each->reuse(slots()[size_class].head, stray_reuse_budget(size_class));
         }
     }
 }
@@ -124,7 +133,7 @@ std::size_t thread_heap::owned_bytes_max() noexcept {
 }
 
 void thread_heap::set_current(unsigned size_class, page* next) noexcept {
-    page*& current = slots_[size_class].current;
+    page*& current = slots()[size_class].current;
     current_bytes_ -= current != nullptr ? current->bytes() : 0;
     current = next;
     current_bytes_ += current != nullptr ? current->bytes() : 0;
@@ -138,7 +147,7 @@ void thread_heap::shed() noexcept {
     is_over_ = false;
     for (int i = 0; i < looks && kept_bytes_ + current_bytes_ > owned_bytes_max(); ++i) {
         shed_next_ = shed_next_ + 1 < sizing::class_count ? shed_next_ + 1 : 1;
-        page* const last = slots_[shed_next_].current;
+        page* const last = slots()[shed_next_].current;
         if (std::exchange(is_in_use_[shed_next_], false) || last == nullptr) {
             continue;
         }
@@ -199,26 +208,38 @@ void thread_heap::dispose(page& owned) noexcept {
     }
     account(owned);
     if (owned.outside() == 0) {
-        release_page(owned);
+        part_with_empty(owned);
     } else {
         put_in_bin(owned);
+    }
+}
+
+/// The same with one that has no live blocks and is accounted for. In mode hardened its guard goes
+/// with its memory, and where there are several threads that interrupts them all: so it goes to its
+/// bin, from where it is taken again, or swept.
+void thread_heap::part_with_empty(page& owned) noexcept {
+    if (hardening.on && !is_alone()) [[unlikely]] {
+        put_in_bin(owned);
+    } else {
+        release_page(owned);
     }
 }
 
 /// An owned page has no live block any more. One per class is kept, within a cap.
 void thread_heap::page_emptied(page& home) noexcept {
     account(home);
-    if (slots_[home.size_class].current == &home) {
+    if (slots()[home.size_class].current == &home) {
         return;
     }
     auto& kept = kept_[home.size_class];
     kept_empty_bytes_ += home.bytes();  // so that drop() finds it as it is
     page const* const last = kept.back();
-    bool const has_empty = last != &home && last->outside() == 0;
+    // A page costs two system calls in mode hardened: rather more of a class than other classes'.
+    bool const has_empty = last != &home && last->outside() == 0 && !hardening.on;
     if (has_empty ||
         kept_empty_bytes_ > std::min(process.options.thread_empty_bytes, kept_bytes_max() / 4)) {
         drop(home);
-        release_page(home);
+        part_with_empty(home);
     } else {
         kept.remove(home);
         kept.push_back(home);
@@ -235,7 +256,7 @@ void thread_heap::forget_who_left(page& taken) const noexcept {
 void thread_heap::leave() noexcept {
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         return_list(size_class);
-        if (page* const last = slots_[size_class].current) {
+        if (page* const last = slots()[size_class].current) {
             set_current(size_class, nullptr);
             dispose(*last);
         }
@@ -271,7 +292,7 @@ void thread_heap::collect() noexcept {
                 link(*own);
             }
         }
-        if (page* const last = slots_[size_class].current) {
+        if (page* const last = slots()[size_class].current) {
             end_countdown(*last);
             last->collect_remote();
             if (last->outside() == 0) {
@@ -290,7 +311,7 @@ std::size_t thread_heap::trim() noexcept {
         for (page* own = kept_[size_class].front(); own != nullptr; own = own->list_next) {
             bytes += own->purge_inside();
         }
-        if (page* const last = slots_[size_class].current) {
+        if (page* const last = slots()[size_class].current) {
             bytes += last->purge_inside();
         }
     }
@@ -298,7 +319,10 @@ std::size_t thread_heap::trim() noexcept {
 }
 
 void thread_heap::forget() noexcept {
-    slots_ = {};
+    (hardening.on ? hidden_ : slots_) = {};
+    if (cache() != nullptr) {
+        cache()->begin();
+    }
     stray_room_ = {};
     samples_ = {};
     kept_ = {};
@@ -318,11 +342,12 @@ void thread_heap::audit() const noexcept {
     std::size_t kept_bytes = 0;
     std::size_t kept_empty_bytes = 0;
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
-        page const* const last = slots_[size_class].current;
+        page const* const last = slots()[size_class].current;
         int own = 0;
-        for (block const* at = slots_[size_class].head; at != nullptr; at = at->next) {
+        for (block const* at = slots()[size_class].head; at != nullptr; at = read_link(at)) {
             page const* const home = pages.find(at);
-            TARN_CHECK(home != nullptr && home->is_block_start(at));
+            TARN_CHECK(home != nullptr && home->starts_block(at));
+            TARN_CHECK(is_whole(at));
             TARN_CHECK(home->size_class == size_class);
             own += home == last ? 1 : 0;
         }

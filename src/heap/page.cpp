@@ -110,13 +110,18 @@ std::size_t page::purge_inside() noexcept {
     set_purged(purged.get() | todo);
     std::atomic_signal_fence(std::memory_order_release);
     // No further than the list made sense above: a misuse may have torn it.
-    block** link = &local;
+    block* last_kept = nullptr;
+    block* at = local;
     for (std::size_t left = free_blocks.size(); left != 0; --left) {
-        if (is_unlisted(index_of(*link))) {
-            *link = (*link)->next;
+        block* const next = read_link(at);
+        if (!is_unlisted(index_of(at))) {
+            last_kept = at;
+        } else if (last_kept == nullptr) {
+            local = next;
         } else {
-            link = &(*link)->next;
+            write_link(last_kept, next);
         }
+        at = next;
     }
     std::size_t bytes_gone = 0;
     while (todo != 0) {
@@ -148,7 +153,9 @@ int page::relist(block*& to, space::allowance wants) noexcept {
         std::size_t const end = std::min(base::divide_up((lowest + 1) * os_page, bytes), made);
         for (std::size_t index = end; index-- > first;) {
             if ((others & os_pages_of(index, 1)) == 0) {
-                list = ::new (start + index * bytes) block{list};
+                void* const again = start + index * bytes;
+                write_link(again, list);
+                list = static_cast<block*>(again);
                 ++count;
             }
         }
@@ -184,9 +191,13 @@ void page::collect_remote() noexcept {
             if (!joined) {
                 block* last = list;
                 for (std::uint32_t i = 1; i < seen.count(); ++i) {
-                    last = last->next;
+                    block* const next = next_in_list(last);
+                    if (next == nullptr) {
+                        break;  // somebody wrote into it: what followed is lost
+                    }
+                    last = next;
                 }
-                last->next = own;
+                write_link(last, own);
                 joined = true;
             }
             local = list;
@@ -199,7 +210,11 @@ void page::rebuild_empty() noexcept {
     block* rebuilt = nullptr;
     for (int index = capacity.get(); index-- > 0;) {
         std::byte* const at = start + static_cast<std::size_t>(index) * block_bytes.get();
-        rebuilt = ::new (at) block{rebuilt};
+        write_link(at, rebuilt);
+        rebuilt = reinterpret_cast<block*>(at);
+        if (has_states()) {
+            states.get()[index].store(state_free, std::memory_order_relaxed);
+        }
     }
     local = rebuilt;
     touch_all();
@@ -208,9 +223,10 @@ void page::rebuild_empty() noexcept {
 
 void page::audit() const noexcept {
     int length = 0;
-    for (block const* at = local; at != nullptr && length <= capacity.get(); at = at->next) {
+    for (block const* at = local; at != nullptr && length <= capacity.get(); at = read_link(at)) {
         TARN_CHECK(pages.find(at) == this);
-        TARN_CHECK(is_block_start(at));
+        TARN_CHECK(starts_block(at));
+        TARN_CHECK(is_whole(at));
         ++length;
     }
     TARN_CHECK(out.get() >= 0);

@@ -10,6 +10,8 @@
 //            straight to the owner's allocation list; then outside() stays as it was. While it is
 //            reused or rests, `out` counts down to the next look, from `countdown`.
 //            Descriptors lie in a record_table, apart from blocks, and are never unmapped.
+//            Where blocks have states (heap/block_states.hpp: a thread's pages in mode hardened)
+//            `divisor` is 0, so that no fast path frees into the page, and it is never reused.
 // Cost       128 bytes per page or large block: a line that the owner's frees touch, and one that
 //            the frees of others and the slow path touch. malloc's fast path touches neither.
 #pragma once
@@ -18,13 +20,17 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <new>
 
 #include "base/attributes.hpp"
+#include "base/bits.hpp"
 #include "base/check.hpp"
 #include "base/single_writer.hpp"
 #include "base/tagged_stack.hpp"
+#include "sizing/size_class.hpp"
 #include "space/address_space.hpp"
+#include "heap/block_states.hpp"
 #include "heap/remote_word.hpp"
 
 namespace tarn::impl::heap {
@@ -48,8 +54,9 @@ struct alignas(128) page {
     std::uint64_t divisor;                    // ceil(2^64 / block bytes), see is_block_start()
 
     union {
-        base::single_writer<block**> frees;  // &local, or the owner's allocation list
-        std::atomic<heap_lane*> lane;        // of user heaps, while it is in one
+        base::single_writer<block**> frees;        // &local, or the owner's allocation list
+        base::single_writer<block_state*> states;  // in place of that, where blocks have states
+        std::atomic<heap_lane*> lane;              // of user heaps, while it is in one
     };
 
     union {
@@ -62,7 +69,8 @@ struct alignas(128) page {
     base::single_writer<std::size_t> block_bytes;
     std::atomic<page_kind> kind;
     std::uint8_t size_class;
-    bool list_zeroed;                       // the owner's allocation list is zero but for the links
+    bool list_zeroed : 1;                   // the owner's allocation list is zero but for the links
+    bool is_guarded : 1;                    // the OS page behind its blocks is inaccessible
     bool fresh_zeroed;                      // memory behind capacity is zero
     base::single_writer<int> outside_then;  // outside() when the count-down began
 
@@ -87,7 +95,8 @@ struct alignas(128) page {
     std::uint16_t arena;                        // that it lies in
     std::atomic<bool> serves_user_heaps;        // for ever, once it is so
     bool prefers_node;                          // its memory is bound to a NUMA node
-    base::single_writer<int> countdown;         // what `out` counts down from; 0: it does not
+    base::single_writer<int> countdown;         // what `out` counts down from; below 0: from as
+                                                // much, and it is reused; 0: it does not
     base::node_index left_by;                   // the heap that last left the page, full, to others
     std::atomic<base::node_index> node_link;
     base::node_index self_index;
@@ -100,8 +109,34 @@ struct alignas(128) page {
         return offset * divisor < divisor;
     }
 
+    /// The same where blocks have states, too. For pages with blocks of a class.
+    [[nodiscard]] bool starts_block(void const* ptr) const noexcept {
+        std::uint64_t const by = divisor != 0 ? divisor : sizing::class_reciprocal(size_class);
+        auto const offset = static_cast<std::uint64_t>(static_cast<std::byte const*>(ptr) - start);
+        return offset * by < by;
+    }
+
     static constexpr std::uint64_t divisor_for(std::size_t bytes) noexcept {
         return ~std::uint64_t{0} / bytes + 1;
+    }
+
+    /// Whether one of its blocks begins at `ptr`, any address, that was made.
+    [[nodiscard]] bool has_made(void const* ptr) const noexcept {
+        auto const offset = base::address_of(ptr) - base::address_of(start);
+        return offset < bytes() && starts_block(ptr) &&
+               index_of(ptr) < static_cast<std::size_t>(capacity.get());
+    }
+
+    /// What follows a free block in one of its lists. Null: nothing, or, where links are sealed,
+    /// somebody wrote into the block.
+    [[nodiscard]] block* next_in_list(block const* at) const noexcept {
+        block* const next = read_link(at);
+        return !hardening.on || has_made(next) ? next : nullptr;
+    }
+
+    [[nodiscard]] bool has_states() const noexcept {
+        return hardening.on && divisor == 0 &&
+               kind.load(std::memory_order_relaxed) == page_kind::small;
     }
 
     /// The run that the page lies in; huge blocks have none, but a mapping of this length.
@@ -122,7 +157,7 @@ struct alignas(128) page {
         return start + index_of(ptr) * block_bytes.get();
     }
 
-    [[nodiscard]] bool is_reused() const noexcept { return frees.get() != &local; }
+    [[nodiscard]] bool is_reused() const noexcept { return countdown.get() < 0; }
 
     [[nodiscard]] bool counts_down() const noexcept { return countdown.get() != 0; }
 
@@ -135,7 +170,15 @@ struct alignas(128) page {
 
     /// Owner's free. True: nothing is outside any more, or (a double free) nothing was before, or
     /// the count-down has ended.
-    [[nodiscard]] TARN_HOT bool push(void* ptr) noexcept { return push_to(*frees.get(), ptr); }
+    [[nodiscard]] bool push(void* ptr) noexcept {
+        if (!hardening.on) [[likely]] {
+            return push_to(*frees.get(), ptr);
+        }
+        write_link(ptr, local);
+        std::atomic_signal_fence(std::memory_order_release);  // as below
+        local = static_cast<block*>(ptr);
+        return out.decrement_to_zero();
+    }
 
     /// The same with what `frees` leads to, which free() has read already.
     [[nodiscard]] TARN_HOT bool push_to(block*& list, void* ptr) noexcept {
@@ -149,7 +192,9 @@ struct alignas(128) page {
     /// From here on the owner's frees go to `list`, its allocation list, and push() is true after
     /// `budget` of them.
     void reuse(block*& list, int budget) noexcept {
+        TARN_ASSERT(!hardening.on);
         rest(budget);
+        countdown.set(-budget);
         frees.set(&list);
     }
 
@@ -164,9 +209,14 @@ struct alignas(128) page {
     /// Ends either, if it was so.
     void end_countdown() noexcept {
         out.set(outside());
+        if (is_reused()) {
+            frees.set(&local);
+        }
         countdown.set(0);
-        frees.set(&local);
     }
+
+    /// Counts down from there again.
+    void begin_countdown_again() noexcept { out.set(std::abs(countdown.get())); }
 
     /// Blocks reused since then: allocations that no refill counted.
     [[nodiscard]] int reused() const noexcept { return is_reused() ? counted() : 0; }
@@ -222,7 +272,9 @@ private:
     [[nodiscard]] std::uint64_t os_pages_of(std::size_t first_index,
                                             std::size_t count) const noexcept;
 
-    [[nodiscard]] int counted() const noexcept { return std::max(countdown.get() - out.get(), 0); }
+    [[nodiscard]] int counted() const noexcept {
+        return std::max(std::abs(countdown.get()) - out.get(), 0);
+    }
 };
 
 static_assert(sizeof(page) == 128);

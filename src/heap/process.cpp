@@ -5,6 +5,7 @@
 
 #include "base/check.hpp"
 #include "heap/diversion.hpp"
+#include "heap/guarded_page.hpp"
 
 namespace tarn::impl::heap {
 
@@ -39,6 +40,12 @@ void scale_to_limits(heap_options& options) noexcept {
 
 start_phase start_once() noexcept {
     process.options = host_options();
+    if (process.options.hardened && !hardening.on) {
+        hardening.set_keys(os::random_bits(), os::random_bits(), os::random_bits(),
+                           os::random_bits());
+        hardening.zero_on_free = process.options.zero_on_free;
+        hardening.on.set(true);
+    }
     if (!pages.initialize()) {
         return start_failed;
     }
@@ -175,6 +182,7 @@ page* make_page(space::run const& memory, unsigned size_class, page* descriptor)
     descriptor->list_zeroed = false;
     descriptor->fresh_zeroed = memory.zeroed;
     descriptor->countdown.set(0);
+    descriptor->is_guarded = false;
     descriptor->remote.reset(hold::held);
     if (!pages.assign(memory.base, memory.slices, descriptor)) {
         deallocate_descriptor(*descriptor);
@@ -193,6 +201,9 @@ void release_page(page& empty) noexcept {
         empty.accounted = 0;
     }
     empty.touch_all();  // as a free run it counts as dirty
+    if (hardening.on) [[unlikely]] {
+        remove_states(empty);
+    }
     space::run const memory = empty.memory();
     process.bins[empty.size_class].slices.fetch_sub(memory.slices, std::memory_order_relaxed);
     empty.kind.store(page_kind::none, std::memory_order_relaxed);

@@ -15,6 +15,8 @@
 #include "platform/os.hpp"
 #include "space/address_space.hpp"
 #include "space/record_table.hpp"
+#include "heap/block_cache.hpp"
+#include "heap/block_states.hpp"
 #include "heap/host.hpp"
 #include "heap/page.hpp"
 #include "heap/thread_heap.hpp"
@@ -40,6 +42,8 @@ struct process_state {
     table<page, base::lock_rank::page_records> descriptors;
     table<thread_heap, base::lock_rank::heap_records> heaps;
     space::address_space space;
+    state_tables states;
+    space::record_table<block_cache, platform::os, base::lock_rank::cache_records> caches;
     space::record_table<heap_lane, platform::os, base::lock_rank::lane_records> lanes;
     space::record_table<user_heap, platform::os, base::lock_rank::user_heap_records> user_heaps;
     std::array<shared_bin, sizing::class_count> bins;

@@ -23,12 +23,9 @@
 
 #include "tarn/detail/atomic_policy.hpp"
 
-namespace tarn::impl::heap {
+#include "heap/free_block.hpp"
 
-/// A free block: its first word links it.
-struct block {
-    block* next;
-};
+namespace tarn::impl::heap {
 
 enum class hold : std::uint8_t { held = 0, adrift = 1, binned = 2 };
 
@@ -122,7 +119,7 @@ public:
     /// and `seen` is what it is now.
     [[nodiscard]] bool try_push(remote_state& seen, block* freed) noexcept {
         TARN_ASSERT(seen.how() != hold::adrift);
-        freed->next = seen.list();
+        write_link(freed, seen.list());
         remote_state const wanted = remote_state::of(seen.how(), freed, seen.count() + 1);
         // release: pairs with the acquire in look() and try_take().
         return bits_.compare_exchange_weak(seen.bits, wanted.bits, std::memory_order_release,

@@ -5,6 +5,7 @@
 #include "base/bits.hpp"
 #include "base/check.hpp"
 #include "heap/diversion.hpp"
+#include "heap/guarded_page.hpp"
 #include "heap/process.hpp"
 
 namespace tarn::impl::heap {
@@ -40,6 +41,30 @@ void set_size(page& home, std::size_t bytes, std::size_t usable) noexcept {
 
 void set_size(page& home, std::size_t bytes) noexcept { set_size(home, bytes, usable_for(bytes)); }
 
+/// Bytes of a run behind those that the program may use: in mode hardened, an OS page to guard.
+std::size_t guard_bytes(bool is_for_user_heap) noexcept {
+    return hardening.on && !is_for_user_heap ? os::page_bytes() : 0;
+}
+
+std::byte* guard_behind(page const& home) noexcept {
+    return home.start + base::align_up(home.block_bytes.get(), os::page_bytes());
+}
+
+/// Makes the OS page behind a large block inaccessible, where it has one.
+void guard_run(page& home) noexcept {
+    bool const is_for_user_heap = home.serves_user_heaps.load(std::memory_order_relaxed);
+    if (guard_bytes(is_for_user_heap) != 0) [[unlikely]] {
+        home.is_guarded = guard_os_page(guard_behind(home));
+    }
+}
+
+void unguard_run(page& home) noexcept {
+    if (home.is_guarded) [[unlikely]] {
+        unguard_os_page(guard_behind(home));
+        home.is_guarded = false;
+    }
+}
+
 /// What a run serves.
 struct run_use {
     page_kind kind;
@@ -66,6 +91,7 @@ page* describe(space::run const& memory, std::size_t slices, run_use use) noexce
     home->reserved.set(1);
     home->size_class = 0;
     home->countdown.set(0);
+    home->is_guarded = false;
     home->remote.reset(hold::held);
     home->owner.set(nullptr);
     if (!pages.assign(memory.base, slices, home)) {
@@ -160,7 +186,8 @@ run_block allocate_huge(run_request wanted) noexcept {
 
 /// `usable`: bytes that the program may use.
 run_block allocate_large(run_request wanted, page_kind kind, std::size_t usable) noexcept {
-    std::size_t const slices = slices_for(usable);
+    std::size_t const slices =
+        slices_for(base::align_up(usable, os::page_bytes()) + guard_bytes(wanted.is_for_user_heap));
     std::size_t const alignment = std::max<std::size_t>(wanted.alignment / slice_bytes, 1);
     process.space.ask_for_purge();
     constexpr std::size_t room_to_grow = 4;  // in place, as a multiple
@@ -175,10 +202,12 @@ run_block allocate_large(run_request wanted, page_kind kind, std::size_t usable)
         return {};
     }
     set_size(*home, wanted.bytes, usable);
+    guard_run(*home);
     return {.start = memory.base, .zeroed = memory.zeroed, .home = home, .kind = kind};
 }
 
 void release_large(page& home) noexcept {
+    unguard_run(home);
     space::run const memory = home.memory();
     forget(home);
     process.space.return_run(memory);
@@ -222,7 +251,8 @@ bool resize_huge_in_place(page& home, std::size_t bytes) noexcept {
 }
 
 bool resize_large_in_place(page& home, std::size_t bytes) noexcept {
-    std::size_t const slices = slices_for(bytes);
+    bool const is_for_user_heap = home.serves_user_heaps.load(std::memory_order_relaxed);
+    std::size_t const slices = slices_for(usable_for(bytes) + guard_bytes(is_for_user_heap));
     std::size_t const before = home.slices.get();
     space::run memory = home.memory();
     if (slices > before && (slices * slice_bytes >= huge_bytes_min ||
@@ -398,9 +428,13 @@ void release_run(page& home, page_kind kind) noexcept {
 }
 
 bool resize_run_in_place(page& home, std::size_t bytes) noexcept {
-    return home.kind.load(std::memory_order_relaxed) == page_kind::huge
-               ? resize_huge_in_place(home, bytes)
-               : resize_large_in_place(home, bytes);
+    if (home.kind.load(std::memory_order_relaxed) == page_kind::huge) {
+        return resize_huge_in_place(home, bytes);
+    }
+    unguard_run(home);
+    bool const resized = resize_large_in_place(home, bytes);
+    guard_run(home);
+    return resized;
 }
 
 void* move_run(page& home, std::size_t bytes) noexcept {

@@ -90,6 +90,9 @@ public:
     /// No sample has been planned yet.
     [[nodiscard]] constexpr bool is_new() const noexcept { return near_from_ == 0; }
 
+    /// Plans that there is none.
+    constexpr void never() noexcept { near_from_ = ~std::uint64_t{0}; }
+
     /// Plans the first one.
     constexpr void begin(std::uint64_t allocated, sample_rate rate,
                          random_source& numbers) noexcept {

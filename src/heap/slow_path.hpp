@@ -96,7 +96,8 @@ void* try_hard(thread_heap* heap, std::size_t bytes, Allocate allocate) noexcept
                                misuse_verdict* verdict) noexcept;
 
 /// Bytes that may be used of a block that find_block() let pass; 0: it is none.
-[[nodiscard]] std::size_t usable_bytes_of(page const& home, void const* block) noexcept;
+[[nodiscard]] std::size_t usable_bytes_of(page const& home, void const* block,
+                                          void const* caller) noexcept;
 
 /// is_sample: `ptr` lies in a page of kind guarded, nothing happened, and the caller is to call
 /// deallocate_sample() without a lock.

@@ -46,7 +46,7 @@ bool thread_heap::try_reuse(page& home, void* ptr) noexcept {
     }
     home.owner.set(this);
     account(home);
-    home.reuse(slots_[size_class].head, stray_reuse_budget(size_class));
+    home.reuse(slots()[size_class].head, stray_reuse_budget(size_class));
     note_mixed_list(size_class);
     static_cast<void>(home.push(ptr));
     keep(home);
@@ -55,7 +55,7 @@ bool thread_heap::try_reuse(page& home, void* ptr) noexcept {
 
 /// Blocks of other pages join the allocation list of the class.
 void thread_heap::note_mixed_list(unsigned size_class) noexcept {
-    if (page* const current = slots_[size_class].current) {
+    if (page* const current = slots()[size_class].current) {
         current->list_zeroed = false;
     }
 }
@@ -65,11 +65,11 @@ void thread_heap::note_mixed_list(unsigned size_class) noexcept {
 bool thread_heap::try_adopt_stray(void* ptr) noexcept {
     page const* const home = is_alone() ? pages.find(ptr) : nullptr;
     if (home == nullptr || home->kind.load(std::memory_order_relaxed) != page_kind::small ||
-        !home->is_block_start(ptr)) {
+        !home->starts_block(ptr)) {
         return false;
     }
     unsigned const size_class = home->size_class;
-    slot& to = slots_[size_class];
+    slot& to = slots()[size_class];
     if (stray_room_[size_class] <= 0 || ptr == to.head) {
         return false;
     }
@@ -87,11 +87,14 @@ bool thread_heap::try_adopt_stray(void* ptr) noexcept {
 }
 
 block* thread_heap::take_stray(unsigned size_class, block**& link, int skipped_most) noexcept {
-    page const* const current = slots_[size_class].current;
+    page const* const current = slots()[size_class].current;
+    if (hardening.on) {
+        return nullptr;  // there are none
+    }
     for (int skipped = 0; skipped <= skipped_most; ++skipped) {
         block* const each = *link;
         page const* const home = pages.find(each);
-        if (home == nullptr || home->size_class != size_class || !home->is_block_start(each)) {
+        if (home == nullptr || home->size_class != size_class || !home->starts_block(each)) {
             break;  // the end, or the program wrote into a block that it had freed
         }
         if (home != current) {
@@ -105,10 +108,10 @@ block* thread_heap::take_stray(unsigned size_class, block**& link, int skipped_m
 
 /// Looks at the top of the allocation list, where strays are.
 bool thread_heap::has_many_strays(unsigned size_class) const noexcept {
-    page const* const home = slots_[size_class].current;
+    page const* const home = slots()[size_class].current;
     int const most = strays_max(size_class);
     int strays = 0;
-    block const* each = slots_[size_class].head;
+    block const* each = slots()[size_class].head;
     for (int i = 0; i < 2 * most && each != nullptr && strays <= most; ++i, each = each->next) {
         strays += pages.find(each) != home ? 1 : 0;
     }
@@ -118,12 +121,12 @@ bool thread_heap::has_many_strays(unsigned size_class) const noexcept {
 /// A reused page has come to the end of its budget.
 void thread_heap::look_at_strays(page& home) noexcept {
     unsigned const size_class = home.size_class;
-    if (&home == slots_[size_class].current) {
+    if (&home == slots()[size_class].current) {
         end_countdown(home);
         return;
     }
     bump(handed[size_class], static_cast<std::uint64_t>(home.reused()));
-    home.out.set(home.countdown.get());
+    home.begin_countdown_again();
     if (!may_reuse(size_class)) {
         return;
     }
@@ -137,7 +140,7 @@ void thread_heap::send_strays_home(unsigned size_class) noexcept {
     stray_room_[size_class] = 0;
     int const most = 4 * stray_reuse_budget(size_class);
     int const skipped_most = 2 * strays_max(size_class);
-    block** link = &slots_[size_class].head;
+    block** link = &slots()[size_class].head;
     for (int i = 0; i < most; ++i) {
         block* const stray = take_stray(size_class, link, skipped_most);
         if (stray == nullptr) {
@@ -156,7 +159,7 @@ void thread_heap::send_home(block& stray) noexcept {
         free_elsewhere(home, &stray);
         return;
     }
-    bool const is_current = slots_[home.size_class].current == &home;
+    bool const is_current = slots()[home.size_class].current == &home;
     if (!is_current && home.counts_down()) {
         full_[home.size_class].remove(home);
         kept_[home.size_class].push_front(home);
@@ -169,8 +172,11 @@ void thread_heap::send_home(block& stray) noexcept {
 
 /// Puts the allocation list of a class back into the pages that its blocks came from.
 void thread_heap::return_list(unsigned size_class) noexcept {
-    while (block* const head = slots_[size_class].head) {
-        slots_[size_class].head = head->next;
+    if (hardening.on) {
+        return return_checked_list(size_class);
+    }
+    while (block* const head = slots()[size_class].head) {
+        slots()[size_class].head = head->next;
         send_home(*head);
     }
 }

@@ -5,6 +5,8 @@
 
 #include "base/bits.hpp"
 #include "base/check.hpp"
+#include "heap/guarded_page.hpp"
+#include "heap/hardening.hpp"
 #include "heap/process.hpp"
 
 namespace tarn::impl::heap {
@@ -46,13 +48,18 @@ sample_rate rate_of(unsigned size_class) noexcept {
 }  // namespace
 
 void thread_heap::enter(std::uint32_t thread) noexcept {
-    random_ = random_source{base::address_of(this) ^ std::uint64_t{thread} << 32};
+    // In mode hardened nobody is to know the order of blocks.
+    std::uint64_t const secret = hardening.on ? platform::os::random_bits() : 0;
+    random_ = random_source{base::address_of(this) ^ std::uint64_t{thread} << 32 ^ secret};
+    if (hardening.on) {
+        enter_hardened();
+    }
     thread_id.store(thread, std::memory_order_relaxed);
     phase.store(heap_phase::active, std::memory_order_relaxed);
 }
 
 void* thread_heap::allocate_class(unsigned size_class) noexcept {
-    slot& from = slots_[size_class];
+    slot& from = slots()[size_class];
     return from.head != nullptr || refill(size_class) ? pop(from) : nullptr;
 }
 
@@ -61,7 +68,7 @@ void* thread_heap::allocate_class_zeroed(unsigned size_class, std::size_t bytes)
     if (fresh == nullptr) {
         return nullptr;
     }
-    page const* const from = slots_[size_class].current;
+    page const* const from = slots()[size_class].current;
     if (from != nullptr && from->list_zeroed && from->reused() == 0) {
         static_cast<block*>(fresh)->next = nullptr;  // the only word that was written
     } else {
@@ -72,9 +79,9 @@ void* thread_heap::allocate_class_zeroed(unsigned size_class, std::size_t bytes)
 
 /// Gives the class an allocation list: from its current page, else from the next with free blocks.
 bool thread_heap::refill(unsigned size_class) noexcept {
-    TARN_ASSERT(slots_[size_class].head == nullptr);
+    TARN_ASSERT(slots()[size_class].head == nullptr);
     is_in_use_[size_class] = true;
-    page* from = slots_[size_class].current;
+    page* from = slots()[size_class].current;
     if (from != nullptr) {
         end_countdown(*from);
         if (take_list(*from)) {
@@ -134,7 +141,7 @@ bool thread_heap::take_list(page& from) noexcept {
         from.collect_remote();  // reports the double free and drops the list
     }
     if (from.local != nullptr) {
-        slots_[size_class].head = from.local;
+        slots()[size_class].head = from.local;
         from.local = nullptr;
         listed = from.capacity.get() - from.out.get() - from.unlisted();
         count_handed(size_class, listed);
@@ -142,12 +149,12 @@ bool thread_heap::take_list(page& from) noexcept {
         from.list_zeroed = false;
     } else if (remote_state seen = from.remote.load(); seen.list() != nullptr) {
         do {
-            slots_[size_class].head = seen.list();
+            slots()[size_class].head = seen.list();
         } while (!from.remote.try_take(seen));
         listed = static_cast<int>(seen.count());
         count_handed(size_class, listed);
         from.list_zeroed = false;
-    } else if (listed = from.relist(slots_[size_class].head, allowance_for(size_class));
+    } else if (listed = from.relist(slots()[size_class].head, allowance_for(size_class));
                listed != 0) {
         from.out.set(from.out.get() + listed);
         count_handed(size_class, listed);
@@ -162,15 +169,15 @@ bool thread_heap::take_list(page& from) noexcept {
         stop_before_sample(from, listed);
     }
     account(from);
-    if (!plan.is_near()) [[likely]] {
-        from.reuse(slots_[size_class].head, current_reuse_budget);
+    if (!plan.is_near() && !hardening.on) [[likely]] {
+        from.reuse(slots()[size_class].head, current_reuse_budget);
     }
     return true;
 }
 
 bool thread_heap::is_sample_due(unsigned size_class) const noexcept {
     return samples_[size_class].is_due(handed_so_far(size_class)) &&
-           slots_[size_class].head == nullptr;
+           slots()[size_class].head == nullptr;
 }
 
 bool thread_heap::is_run_sample_due() noexcept {
@@ -236,14 +243,18 @@ TARN_COLD void thread_heap::stop_before_sample(page& from, int listed) noexcept 
 
 /// Leaves so many blocks in an allocation list just filled, and gives the others back to the page.
 void thread_heap::shorten_list(page& from, int listed, int length) noexcept {
-    block* last = slots_[from.size_class].head;
-    for (int i = 1; i < length && last->next != nullptr; ++i) {
-        last = last->next;
+    block* last = slots()[from.size_class].head;
+    for (int i = 1; i < length; ++i) {
+        block* const next = from.next_in_list(last);
+        if (next == nullptr) {
+            break;
+        }
+        last = next;
     }
-    from.local = last->next;
+    from.local = from.next_in_list(last);
     // A signal handler may fork: each block is in a list all the time.
     std::atomic_signal_fence(std::memory_order_release);
-    last->next = nullptr;
+    write_link(last, nullptr);
     from.out.set(from.out.get() - (listed - length));
     count_handed(from.size_class, length - listed);
 }
@@ -256,9 +267,9 @@ void thread_heap::end_countdown(page& from) noexcept {
     from.end_countdown();
 }
 
-/// Links the next blocks of untouched memory, in rising order: a few at first, so that a page
-/// costs only what is used of it, then as many as were used before. Returns their number; 0: out of
-/// memory.
+/// Links the next blocks of untouched memory, in rising order: a few at
+/// first, so that a page costs only what is used of it, then as many as were used before. Returns
+/// their number; 0: out of memory.
 int thread_heap::make_blocks(page& in) noexcept {
     std::size_t const bytes = in.block_bytes.get();
     int const made = in.capacity.get();
@@ -270,15 +281,19 @@ int thread_heap::make_blocks(page& in) noexcept {
                   allowance_for(in.size_class))) {
         return 0;
     }
-    std::byte* const first = in.start + static_cast<std::size_t>(made) * bytes;
-    std::byte* at = first;
-    for (int i = 1; i < count; ++i) {
-        std::byte* const next = at + bytes;
-        ::new (at) block{reinterpret_cast<block*>(next)};
-        at = next;
+    if (hardening.on) [[unlikely]] {
+        link_sealed(in, static_cast<std::size_t>(made), static_cast<std::size_t>(count));
+    } else {
+        std::byte* const first = in.start + static_cast<std::size_t>(made) * bytes;
+        std::byte* at = first;
+        for (int i = 1; i < count; ++i) {
+            std::byte* const next = at + bytes;
+            ::new (at) block{reinterpret_cast<block*>(next)};
+            at = next;
+        }
+        ::new (at) block{nullptr};
+        slots()[in.size_class].head = reinterpret_cast<block*>(first);
     }
-    ::new (at) block{nullptr};
-    slots_[in.size_class].head = reinterpret_cast<block*>(first);
     // Where other pages' blocks may join the list, nobody knows which are zero.
     in.list_zeroed = in.fresh_zeroed && full_[in.size_class].empty();
     in.capacity.set(made + count);
@@ -314,8 +329,11 @@ page* thread_heap::pop_bin(unsigned size_class) noexcept {
 }
 
 page* thread_heap::fresh_page(unsigned size_class) noexcept {
-    std::size_t const slices = fitting_slices(size_class);
-    if (process.bins_have_empty.load(std::memory_order_relaxed)) {
+    std::size_t slices = fitting_slices(size_class);
+    if (hardening.on) [[unlikely]] {
+        slices = guarded_slices(size_class, slices);
+    }
+    if (process.bins_have_empty.load(std::memory_order_relaxed) && may_sweep()) {
         sweep_bins(sweep_scope::bins_with_empty_pages);
     }
     process.space.ask_for_purge();
@@ -335,6 +353,9 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     if (fresh == nullptr) {
         return nullptr;
     }
+    if (hardening.on && !add_states(*fresh)) [[unlikely]] {
+        return nullptr;
+    }
     fresh->accounted = 0;
     fresh->left_by = base::node_index::none;
     process.bins[size_class].slices.fetch_add(static_cast<std::uint32_t>(slices),
@@ -342,6 +363,13 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     fresh->owner.set(this);
     fresh->kind.store(page_kind::small, std::memory_order_relaxed);
     return fresh;
+}
+
+/// Whether a fresh page is the time to give back what is empty in bins. In mode hardened that is
+/// dear, and the next page may be of a class that has one: not each time.
+bool thread_heap::may_sweep() noexcept {
+    constexpr unsigned fresh_pages = 32;
+    return !hardening.on || ++fresh_pages_ % fresh_pages == 0;
 }
 
 /// Whether no other thread has a heap. late_heap is nobody's: whoever has one runs beside it.
@@ -388,7 +416,10 @@ void thread_heap::deallocate_found(page& home, void* ptr, void const* caller) no
                  .block = nullptr,
                  .block_bytes = home.block_bytes.get(),
                  .caller = caller};
-    if (!home.is_block_start(ptr)) {
+    if (home.has_states()) {
+        return deallocate_checked(home, ptr, "free", caller);
+    }
+    if (!home.starts_block(ptr)) {
         event.block = home.block_of(ptr);
         report(event);
         return;
@@ -396,7 +427,7 @@ void thread_heap::deallocate_found(page& home, void* ptr, void const* caller) no
     unsigned const size_class = home.size_class;
     bool const is_own = home.owner.get() == this;
     if (ptr == (is_own ? *home.frees.get() : home.remote.load().list()) ||
-        ptr == slots_[size_class].head) {
+        ptr == slots()[size_class].head) {
         event.kind = misuse_kind::double_free;
         event.block = ptr;
         report(event);
@@ -430,7 +461,7 @@ void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
                 bool const empty = home.push(ptr);
                 account(home);
                 if (empty) {
-                    release_page(home);
+                    part_with_empty(home);
                 } else {
                     keep(home);
                 }
@@ -476,10 +507,10 @@ std::uint64_t thread_heap::handed_so_far(unsigned size_class) const noexcept {
 
 std::size_t thread_heap::listed(unsigned size_class) const noexcept {
     std::size_t count = 0;
-    for (block const* at = slots_[size_class].head; at != nullptr; at = at->next) {
+    for (block const* at = head(size_class); at != nullptr; at = read_link(at)) {
         ++count;
     }
-    return count;
+    return count + cached(size_class);
 }
 
 }  // namespace tarn::impl::heap

@@ -10,6 +10,9 @@
 //            What is freed into a page that is reused (page::frees) is handed out next; what is
 //            freed into another page of this heap waits there. Between two slow paths of a class
 //            reuse has an end.
+//            In mode hardened the lists are others (hidden_), so that every operation takes the
+//            slow path, which begins with allocate_hardened() and deallocate_hardened(). Nothing is
+//            reused then: a block that is freed waits in its page.
 // Cost       allocate() up to 256 bytes: 12 instructions, one load of the block. deallocate():
 //            one load of the page map, one line of the page's descriptor, one line of the block.
 #pragma once
@@ -24,6 +27,7 @@
 #include "platform/os.hpp"
 #include "sizing/size_class.hpp"
 #include "space/page_map.hpp"
+#include "heap/block_cache.hpp"
 #include "heap/host.hpp"
 #include "heap/page.hpp"
 #include "heap/sample_plan.hpp"
@@ -60,7 +64,7 @@ public:
 
 private:
     // First, and as large as a quantum: a small request's slot is then found by rounding up the
-    // sum of the heap's address and its size.
+    // sum of the heap's address and its size. Empty for ever in mode hardened.
     list_heads slots_{};
     static_assert(sizeof(slot) == sizing::quantum);
 
@@ -101,11 +105,27 @@ public:
     void note_sample(unsigned size_class) noexcept;
     /// The same for the next block above sizing::small_max; note_sample(0) says so.
     [[nodiscard]] bool is_run_sample_due() noexcept;
+    /// In mode hardened, for a request of that class.
+    [[nodiscard]] void* allocate_checked(unsigned size_class, std::size_t bytes) noexcept;
+    // The hot halves of heap::allocate_hardened() and its kin, where alone they are defined.
+    template <class Slow>
+    [[nodiscard]] void* allocate_cached(std::size_t bytes, Slow slow) noexcept;
+    template <class Slow>
+    auto deallocate_cached(page& home, void* ptr, Slow slow) noexcept;
+    /// The common case of it. Null: the slow path must decide.
+    [[nodiscard]] void* try_allocate_hardened(std::size_t bytes) noexcept;
+    /// The common cases of a free in mode hardened. False: the slow path must decide.
+    [[nodiscard]] bool try_deallocate_hardened(void* ptr) noexcept;
+    /// The same for a block of another thread's page.
+    [[nodiscard]] bool try_post_hardened(void* ptr) noexcept;
+    [[nodiscard]] void* allocate_checked_zeroed(unsigned size_class, std::size_t bytes) noexcept;
     /// As allocate_class(); the first `bytes` bytes are zero.
     [[nodiscard]] void* allocate_class_zeroed(unsigned size_class, std::size_t bytes) noexcept;
     /// The cheap half of a free that is not into an own page. False: deallocate_found() must do it.
     [[nodiscard]] bool try_adopt_stray(void* ptr) noexcept;
     void deallocate_found(page& home, void* ptr, void const* caller) noexcept;
+    void deallocate_checked(page& home, void* ptr, char const* operation,
+                            void const* caller) noexcept;
     void deallocate_emptied(page& home, void* ptr, void const* caller) noexcept;
 
     /// Makes every free block and page available to others. The heap holds nothing afterwards.
@@ -135,21 +155,35 @@ public:
     /// Checks the heap's own pages and lists.
     void audit() const noexcept;
 
-    /// Free blocks in the allocation list of a class. Owner only, or when the owner is at rest.
+    /// Free blocks in the allocation list of a class, and cached. Owner only, or when the owner is
+    /// at rest.
     [[nodiscard]] std::size_t listed(unsigned size_class) const noexcept;
 
     /// Where the lists of all classes begin; for others to copy (heap/list_reader.hpp).
-    [[nodiscard]] list_heads const* lists() const noexcept { return &slots_; }
+    [[nodiscard]] list_heads const* lists() const noexcept {
+        return hardening.on ? &hidden_ : &slots_;
+    }
 
     /// The allocation list of a class and the page its blocks lie in; null: none.
     [[nodiscard]] block* head(unsigned size_class) const noexcept {
-        return slots_[size_class].head;
+        return (*lists())[size_class].head;
     }
 
-    [[nodiscard]] block*& head(unsigned size_class) noexcept { return slots_[size_class].head; }
+    [[nodiscard]] block*& head(unsigned size_class) noexcept {
+        return (hardening.on ? hidden_ : slots_)[size_class].head;
+    }
+
+    /// In mode hardened, and where there was memory for it: what was freed waits here.
+    [[nodiscard]] block_cache* cache() const noexcept { return cache_.get(); }
+
+    /// Blocks in there; by anybody.
+    [[nodiscard]] std::uint32_t cached(unsigned size_class) const noexcept {
+        block_cache const* const own = cache();
+        return own == nullptr ? 0 : own->count(size_class);
+    }
 
     [[nodiscard]] page* current(unsigned size_class) const noexcept {
-        return slots_[size_class].current;
+        return (*lists())[size_class].current;
     }
 
     /// Blocks handed out by class (0: large), those still in the list included. Written by the
@@ -177,7 +211,27 @@ private:
 
     [[nodiscard]] static int stray_reuse_budget(unsigned size_class) noexcept;
     [[nodiscard]] slot& linear_slot(std::size_t bytes) noexcept;
+
+    [[nodiscard]] slot* slots() noexcept { return (hardening.on ? hidden_ : slots_).data(); }
+
+    [[nodiscard]] slot const* slots() const noexcept {
+        return (hardening.on ? hidden_ : slots_).data();
+    }
+
     [[nodiscard]] static block* pop(slot& from) noexcept;
+    [[nodiscard]] static block_state* try_unlink(slot& from, unsigned size_class) noexcept;
+    template <class Slow>
+    auto finish_deallocation(cache_room& room, unsigned size_class, block_state& state, void* ptr,
+                             std::uint64_t mixed, Slow slow) noexcept;
+    void enter_hardened() noexcept;
+    [[nodiscard]] bool fill_cache(unsigned size_class) noexcept;
+    void flush_cache(unsigned size_class, std::uint32_t keep) noexcept;
+    [[nodiscard]] block* unlink_checked(unsigned size_class, block_state*& state) noexcept;
+    void return_checked(block& freed) noexcept;
+    void return_checked_list(unsigned size_class) noexcept;
+    void drop_damaged_list(unsigned size_class) noexcept;
+    void report_damaged(block const* freed, bool is_known, std::size_t bytes) noexcept;
+    void link_sealed(page const& in, std::size_t first, std::size_t count) noexcept;
     [[nodiscard]] bool refill(unsigned size_class) noexcept;
     [[nodiscard]] bool take_list(page& from) noexcept;
     [[nodiscard]] int make_blocks(page& in) noexcept;
@@ -189,6 +243,8 @@ private:
     void keep(page& owned) noexcept;
     void drop(page& owned) noexcept;
     void dispose(page& owned) noexcept;
+    void part_with_empty(page& owned) noexcept;
+    [[nodiscard]] bool may_sweep() noexcept;
     void page_emptied(page& home) noexcept;
     void report(misuse const& event) noexcept;
     void free_elsewhere(page& home, void* ptr) noexcept;
@@ -235,8 +291,11 @@ private:
     std::array<bool, sizing::class_count> is_in_use_{};  // had a refill since then
     std::array<sample_plan, sizing::class_count> samples_{};
     random_source random_;
-    bool may_use_reserve_ = false;  // of the hard limit: an allocation was refused
-    bool is_over_ = false;          // keep() has met the cap since shed() was called
+    bool may_use_reserve_ = false;             // of the hard limit: an allocation was refused
+    unsigned fresh_pages_ = 0;                 // so far, in mode hardened
+    bool is_over_ = false;                     // keep() has met the cap since shed() was called
+    base::single_writer<block_cache*> cache_;  // stays when the thread ends
+    list_heads hidden_{};                      // last: where it is not used it costs no memory
 };
 
 /// The heap of the calling thread. Threads that have none yet share one that is empty for ever,
@@ -259,6 +318,12 @@ TARN_COLD void deallocate_slow(void* ptr, thread_heap* heap) noexcept;
 /// The same for whoever knows more of the block.
 TARN_COLD void deallocate_told_slow(void* ptr, thread_heap* heap, std::size_t bytes,
                                     std::size_t alignment, family by) noexcept;
+
+/// The first two in mode hardened, and what they go on with where it is no common case.
+void* allocate_hardened(std::size_t bytes, thread_heap* heap) noexcept;
+void deallocate_hardened(void* ptr, thread_heap* heap) noexcept;
+TARN_COLD void* allocate_hardened_slow(std::size_t bytes, thread_heap* heap) noexcept;
+TARN_COLD void deallocate_hardened_slow(void* ptr, thread_heap* heap) noexcept;
 
 /// Both in full, for a caller that is named.
 [[nodiscard]] void* allocate_for(thread_heap* heap, std::size_t bytes, void const* caller,

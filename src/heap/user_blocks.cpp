@@ -35,7 +35,7 @@ run_block take_block(heap_lane& lane, page& from) noexcept {
     lane_class& of_class = lane.classes[from.size_class];
     if (from.local != nullptr) {
         got.start = from.local;
-        from.local = from.local->next;
+        from.local = read_link(from.local);
     } else {
         int const made = from.capacity.get();
         if (made == from.reserved.get() ||
@@ -216,7 +216,7 @@ user_free put_back(heap_lane& lane, page& home, void* ptr, page_kind kind, bool&
         lane.large_bytes.add(0 - home.block_bytes.get());
         emptied = true;
     } else {
-        if (!home.is_block_start(ptr)) {
+        if (!home.starts_block(ptr)) {
             return user_free::interior;
         }
         std::size_t const index = home.index_of(ptr);
@@ -228,7 +228,8 @@ user_free put_back(heap_lane& lane, page& home, void* ptr, page_kind kind, bool&
             of_class.full.remove(home);
             of_class.partial.push_front(home);
         }
-        home.local = ::new (ptr) block{home.local};
+        write_link(ptr, home.local);
+        home.local = static_cast<block*>(ptr);
         home.out.add(-1);
         if (home.out.get() == 0) {
             emptied = goes_when_empty(lane, home);

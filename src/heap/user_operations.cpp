@@ -7,6 +7,7 @@
 
 #include "base/errno_keeper.hpp"
 #include "heap/diversion.hpp"
+#include "heap/hardening.hpp"
 #include "heap/process.hpp"
 #include "heap/slow_path.hpp"
 #include "heap/user_heap.hpp"
@@ -95,7 +96,7 @@ void deallocate_in(thread_heap* caller_heap, heap_id id, void* ptr, void const* 
                          .operation = operation,
                          .ptr = ptr,
                          .block = ptr,
-                         .block_bytes = usable_bytes_of(*home, ptr),
+                         .block_bytes = usable_bytes_of(*home, ptr, caller),
                          .caller = caller});
         }
     });
@@ -159,7 +160,20 @@ bool expand(thread_heap* caller_heap, void* ptr, std::size_t bytes, void const* 
         return false;
     }
     page_kind const kind = home->kind.load(std::memory_order_relaxed);
-    if (bytes <= usable_bytes_of(*home, ptr)) {
+    if (is_hardened(*home)) [[unlikely]] {
+        block_facts const facts = look_at_block(*home, ptr);
+        // Damage is told when the block is freed.
+        if (!facts.is_live || facts.damage != undamaged || bytes <= facts.extent.requested) {
+            return facts.is_live && bytes <= facts.extent.requested;
+        }
+        if (bytes <= facts.extent.bytes) {
+            if (kind >= page_kind::large) {
+                home->requested_bytes.set(bytes);
+            }
+            note_request(*home, ptr, bytes);
+            return true;
+        }
+    } else if (bytes <= usable_bytes_of(*home, ptr, caller)) {
         return true;
     }
     if (kind != page_kind::large && kind != page_kind::huge) {
@@ -167,9 +181,14 @@ bool expand(thread_heap* caller_heap, void* ptr, std::size_t bytes, void const* 
     }
     return with_heap(undiverted::in_place_of(caller_heap), [=](thread_heap& own) {
         slow_path const inside{own, "tarn_expand", caller, ends_in::allocation};
-        return home->serves_user_heaps.load(std::memory_order_relaxed)
-                   ? resize_in_place(*home, ptr, bytes)
-                   : resize_run_in_place(*home, bytes);
+        if (home->serves_user_heaps.load(std::memory_order_relaxed)) {
+            return resize_in_place(*home, ptr, bytes);
+        }
+        bool const resized = resize_run_in_place(*home, bytes);
+        if (resized && hardening.on) {
+            note_request(*home, ptr, bytes);
+        }
+        return resized;
     });
 }
 

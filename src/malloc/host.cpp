@@ -64,15 +64,25 @@ heap_options host_options() noexcept {
     result.thread_cache_bytes = from.thread_cache_bytes;
     result.thread_empty_bytes = from.thread_empty_bytes;
     result.sample_interval_bytes = from.sample_interval_bytes;
+    result.hardened = from.mode == control::mode_choice::hardened;
+    result.zero_on_free = from.zero_on_free == control::on_off::on;
     stand_in const* const elsewhere = aside::choose_stand_in(from);
     result.answers = elsewhere != nullptr ? elsewhere : checks::configure();
     control::start_limits();
     return result;
 }
 
-void host_started() noexcept {
-    // Without them a child of a threaded parent may find a lock taken. Refused only when libc's
-    // table is full.
+namespace {
+
+constinit std::atomic<bool> has_fork_hooks{false};
+
+/// Without them a child of a threaded parent may find a lock taken. So as the library is loaded,
+/// when hardly any program has threads, or at the first allocation, if that comes before.
+__attribute__((constructor)) void install_fork_hooks() noexcept {
+    if (has_fork_hooks.exchange(true, std::memory_order_relaxed)) {
+        return;
+    }
+    // Refused only when libc's table is full.
     if (!platform::install_fork_hooks({.prepare =
                                            [] {
                                                debug::hold_for_fork();
@@ -88,6 +98,12 @@ void host_started() noexcept {
                                        .child = [] { fork_in_child(); }})) {
         control::write_report("tarn: no slot left for fork hooks\n");
     }
+}
+
+}  // namespace
+
+void host_started() noexcept {
+    install_fork_hooks();
     control::start_live_stats();
     checks::start();
 }

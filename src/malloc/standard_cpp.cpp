@@ -107,6 +107,11 @@ TARN_COLD void* nothrow_new_slow(std::size_t bytes, std::size_t alignment,
 
 template <family By>
 TARN_COLD void* new_plain_slow(std::size_t bytes) {
+    if (heap::hardening.on) [[unlikely]] {
+        if (void* const block = this_thread->try_allocate_hardened(bytes)) {
+            return block;
+        }
+    }
     return new_slow<By>(bytes, 0, TARN_CALLER);
 }
 

@@ -78,6 +78,21 @@ constexpr std::size_t class_bytes(unsigned size_class) noexcept {
     return class_bytes_table[size_class];
 }
 
+/// ceil(2^64 / class_bytes()): an offset is a multiple of the block size where their product wraps
+/// to less than this (D. Lemire et al., "Faster remainder by direct computation", 2019; offsets
+/// below 2^32), and its upper half is then the block's number. 0 for class 0.
+inline constexpr auto class_reciprocal_table = [] {
+    std::array<std::uint64_t, class_count> table{};
+    for (unsigned size_class = 1; size_class < class_count; ++size_class) {
+        table[size_class] = ~std::uint64_t{0} / class_bytes(size_class) + 1;
+    }
+    return table;
+}();
+
+constexpr std::uint64_t class_reciprocal(unsigned size_class) noexcept {
+    return class_reciprocal_table[size_class];
+}
+
 static_assert(class_bytes(class_count - 1) == small_max);
 static_assert(class_of(small_max) == class_count - 1);
 

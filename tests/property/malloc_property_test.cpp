@@ -117,8 +117,8 @@ std::uint64_t printed_seed() {
 
 /// The alignment that an object of this size may need: the largest power of two that divides it.
 std::size_t natural_alignment(std::size_t bytes) {
-    if (in_debug_mode()) {
-        return quantum;  // a guard lies before the block
+    if (in_debug_mode() || in_hardened_mode()) {
+        return quantum;  // a guard lies before the block, or there must be slack behind it
     }
     std::size_t const divisor = bytes == 0 ? 1 : bytes & (~bytes + 1);
     return std::clamp(divisor, quantum, slice_bytes);

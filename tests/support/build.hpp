@@ -52,6 +52,12 @@ inline bool in_debug_mode() noexcept {
     return value != nullptr && value[0] == 'd';
 }
 
+/// The program runs with TARN_MODE=hardened.
+inline bool in_hardened_mode() noexcept {
+    char const* const value = environment("TARN_MODE");
+    return value != nullptr && value[0] == 'h';
+}
+
 /// TARN_SOAK=1 in the environment: hours instead of seconds.
 inline bool soaking() noexcept {
     char const* const value = environment("TARN_SOAK");

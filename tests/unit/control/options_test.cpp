@@ -49,7 +49,7 @@ struct path_row {
     path_text options::*member;
 };
 
-constexpr std::size_t choice_rows = 14;
+constexpr std::size_t choice_rows = 15;
 
 std::vector<path_row> const path_rows{
 #define TARN_ROW(name, help) {#name, &options::name},

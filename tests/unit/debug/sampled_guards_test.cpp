@@ -523,8 +523,8 @@ TEST_P(sampled_guards, end_for_good_where_the_system_refuses_later) {
         std::byte* const before = guarded(90);
         os::guard_by(guard_method::nothing);
         std::vector<void*> blocks;
-        for (int i = 0; i < 5000; ++i) {
-            blocks.push_back(tarn_malloc(20'000));
+        for (int i = 0; i < 2000; ++i) {
+            blocks.push_back(tarn_malloc(page_run_bytes() + 1));  // for which no run is kept
         }
         EXPECT_EQ(std::count_if(blocks.begin(), blocks.end(), &is_guarded), 0);
         EXPECT_EQ(heap::process.guards_refused.load(), 1U);

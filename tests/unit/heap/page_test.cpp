@@ -343,7 +343,7 @@ TEST_F(page_audit, names_what_broke) {
             home.local->next = reinterpret_cast<block*>(static_cast<std::byte*>(blocks[2]) + 16);
             home.audit();
         },
-        "is_block_start");
+        "starts_block");
     EXPECT_DEATH(
         {
             block foreign{};

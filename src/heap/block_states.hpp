@@ -1,0 +1,86 @@
+// heap/block_states.hpp - block_state: what is known of a block apart from it, a byte for each
+// block of a page, in mode hardened. state_tables: where these bytes lie.
+//
+// Values     0 free; 1 to 251 live, with so many bytes less 1 behind those that were asked for;
+//            252 live, with more, noted in the block (heap/hardening.hpp)
+// Threads    a state is set by the holder of the page that hands the block out, without a
+//            read-modify-write, and by whoever frees it: the page's owner, or a thread that is
+//            alone, in the same way, any other by an exchange, so that of two that free one block
+//            at once one is told. A free by the owner at the same moment as another's is not: then
+//            the block is found live when it would be handed out once more, and is not.
+// Always     apart from blocks, in type-stable memory, as descriptors are: no overflow reaches it,
+//            and a stale pointer to a state reads one
+// Cost       a byte per block, rounded up to a power of two less 8, from 56 on; committed in steps
+//            of 64 KiB, never given back
+// Source     docs/design/hardened.md
+// Tests      unit/heap/block_states_test.cpp
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+
+#include "base/ranked_mutex.hpp"
+#include "base/tagged_stack.hpp"
+#include "platform/os.hpp"
+#include "sizing/size_class.hpp"
+#include "space/record_table.hpp"
+
+namespace tarn::impl::heap {
+
+using block_state = std::atomic<std::uint8_t>;
+
+inline constexpr std::uint8_t state_free = 0;
+inline constexpr std::uint8_t state_live = 1;  // with nothing behind what was asked for
+inline constexpr std::uint8_t state_noted = 252;
+inline constexpr std::size_t slack_in_state_max = state_noted - state_live - 1;
+
+/// Blocks of a page whose blocks have states: as the largest page of the class has, less what a
+/// guard page takes, or, where blocks are so large that this would be one of a few, with room for
+/// it.
+constexpr std::size_t guarded_blocks(unsigned size_class) noexcept {
+    std::size_t const bytes = sizing::class_bytes(size_class);
+    std::size_t const slices = sizing::class_slices_max(size_class);
+    constexpr std::size_t guard_bytes = platform::os_page_bytes_min;
+    return bytes <= guard_bytes ? (slices * sizing::slice_bytes - guard_bytes) / bytes
+                                : sizing::page_blocks(size_class, slices);
+}
+
+class state_tables {
+public:
+    constexpr state_tables() noexcept = default;
+
+    /// States for a page of a class, all free. Null: out of memory.
+    [[nodiscard]] block_state* allocate(unsigned size_class) noexcept;
+
+    /// Gives them back. They stay readable.
+    void deallocate(unsigned size_class, block_state* states) noexcept;
+
+    [[nodiscard]] std::size_t committed_bytes() const noexcept;
+    [[nodiscard]] std::size_t reserved_bytes() const noexcept;
+
+    void lock_for_fork() noexcept;
+    void unlock_after_fork() noexcept;
+
+private:
+    template <std::size_t Bytes>
+    struct record {
+        std::atomic<base::node_index> node_link;
+        base::node_index self_index;
+        std::array<block_state, Bytes - 2 * sizeof(base::node_index)> states;
+    };
+
+    template <std::size_t Bytes>
+    using table = space::record_table<record<Bytes>, platform::os, base::lock_rank::state_records>;
+
+    /// Calls use(table) with the one whose records have room for the states of a class.
+    template <class Use>
+    static auto with_table(auto& tables, unsigned size_class, Use use) noexcept;
+
+    std::tuple<table<64>, table<128>, table<256>, table<512>, table<1024>, table<2048>, table<4096>>
+        tables_;
+};
+
+}  // namespace tarn::impl::heap
