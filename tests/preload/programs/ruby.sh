@@ -1,7 +1,7 @@
 # ruby: objects, strings, big numbers, threads, forks and a compacting collection.
 needs ruby
 cat >work.rb <<'SCRIPT'
-require 'digest'
+require 'digest/sha2'  # not when a thread asks first: that races
 require 'json'
 require 'zlib'
 
