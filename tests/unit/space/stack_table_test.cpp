@@ -250,8 +250,8 @@ TEST_F(stack_table, serves_threads_at_once) { expect_one_number_for_each(*table_
 
 // A fork at any moment of other threads' insertions: the child goes on.
 TEST_F(stack_table, serves_a_child_forked_amid_insertions) {
-    if (tarn::test::under_tsan || tarn::test::under_emulation) {
-        GTEST_SKIP() << "neither ThreadSanitizer nor an emulator follows a fork of several threads";
+    if (tarn::test::under_tsan || tarn::test::under_asan || tarn::test::under_emulation) {
+        GTEST_SKIP() << "neither a sanitizer nor an emulator follows a fork of several threads";
     }
     auto const of = std::make_unique<real_table>();
     std::atomic<bool> stop{false};
