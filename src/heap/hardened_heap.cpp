@@ -434,27 +434,35 @@ void thread_heap::deallocate_checked(page& home, void* ptr, char const* operatio
     if (!facts.is_live) {
         return report(event);
     }
+    block_state& state = home.states.get()[home.index_of(ptr)];
+    bool const is_own = home.owner.get() == this;
+    bool const claims_first = !is_own && facts.damage != undamaged;
+    // What looks like damage may be another thread's free of the block, which then claimed it.
+    if (claims_first && state.exchange(state_free, std::memory_order_relaxed) == state_free) {
+        return report(event);
+    }
     if (facts.damage != undamaged) {
         misuse damaged = event;
         damaged.kind = misuse_kind::overflow;
         damaged.block_bytes = facts.extent.requested;
         damaged.count = facts.damage;
         report(damaged);
-        note_request(home, ptr, facts.extent.requested);  // told once
+        if (is_own) {
+            note_request(home, ptr, facts.extent.requested);  // told once
+        }
     }
     unsigned const size_class = home.size_class;
     block_cache* const own = cache();
     if (own != nullptr && own->is_open(size_class) && !own->room(size_class).has_room()) {
         flush_cache(size_class, cache_room_of(size_class) / 2);
     }
-    if (may_reuse(size_class) && try_deallocate_hardened(ptr)) {
+    if (!claims_first && may_reuse(size_class) && try_deallocate_hardened(ptr)) {
         return;
     }
-    block_state& state = home.states.get()[home.index_of(ptr)];
-    bool const is_own = home.owner.get() == this;
     if (is_own) {
         state.store(state_free, std::memory_order_relaxed);
-    } else if (state.exchange(state_free, std::memory_order_relaxed) == state_free) {
+    } else if (!claims_first &&
+               state.exchange(state_free, std::memory_order_relaxed) == state_free) {
         return report(event);  // another thread did at the same time
     }
     if (hardening.zero_on_free) {
