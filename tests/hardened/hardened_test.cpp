@@ -95,10 +95,11 @@ TEST(overflow, is_told_by_realloc_and_for_every_kind_of_allocation) {
     void* const aligned = tarn_aligned_alloc(64, 100);
     void* const shrunk = tarn_realloc(tarn_malloc(3000), 2000);
     void* const grown = tarn_realloc(tarn_malloc(10), 40);
-    bytes_of(cleared)[21] = 1;
-    bytes_of(aligned)[100] = 1;
-    bytes_of(shrunk)[2000] = 1;
-    bytes_of(grown)[40] = 1;
+    // No byte of a canary is 0.
+    bytes_of(cleared)[21] = 0;
+    bytes_of(aligned)[100] = 0;
+    bytes_of(shrunk)[2000] = 0;
+    bytes_of(grown)[40] = 0;
     captured_reports reports;
     tarn_free(tarn_realloc(cleared, 500));
     tarn_free(aligned);
