@@ -435,8 +435,7 @@ void thread_heap::deallocate_checked(page& home, void* ptr, char const* operatio
         return report(event);
     }
     block_state& state = home.states.get()[home.index_of(ptr)];
-    bool const is_own = home.owner.get() == this;
-    bool const claims_first = !is_own && facts.damage != undamaged;
+    bool const claims_first = home.owner.get() != this && facts.damage != undamaged;
     // What looks like damage may be another thread's free of the block, which then claimed it.
     if (claims_first && state.exchange(state_free, std::memory_order_relaxed) == state_free) {
         return report(event);
@@ -447,7 +446,7 @@ void thread_heap::deallocate_checked(page& home, void* ptr, char const* operatio
         damaged.block_bytes = facts.extent.requested;
         damaged.count = facts.damage;
         report(damaged);
-        if (is_own) {
+        if (!claims_first) {
             note_request(home, ptr, facts.extent.requested);  // told once
         }
     }
@@ -459,6 +458,8 @@ void thread_heap::deallocate_checked(page& home, void* ptr, char const* operatio
     if (!claims_first && may_reuse(size_class) && try_deallocate_hardened(ptr)) {
         return;
     }
+    // Not sooner: what was flushed may have made the page this heap's, or taken it away.
+    bool const is_own = home.owner.get() == this;
     if (is_own) {
         state.store(state_free, std::memory_order_relaxed);
     } else if (!claims_first &&

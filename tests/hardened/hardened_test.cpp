@@ -11,9 +11,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <random>
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tarn/new.hpp"
@@ -346,6 +348,59 @@ TEST(threads, hand_blocks_on_and_end_and_all_is_accounted_for) {
         }
         EXPECT_EQ(tarn_audit(nullptr), 0U);
     }
+}
+
+// Pages go to the bins and come from there while blocks that wait are given back to them.
+TEST(threads, that_exchange_blocks_of_all_sizes_find_each_as_it_was) {
+    std::array<std::atomic<std::size_t*>, 256> shared{};
+    std::atomic<std::size_t> changed{0};
+    // A block has its length in words in front, and something of it behind.
+    auto const give = [&changed](std::size_t* block) {
+        if (block != nullptr) {
+            std::size_t const words = block[0];
+            changed.fetch_add(words > 8192 || block[words - 1] != ~words ? 1 : 0,
+                              std::memory_order_relaxed);
+            tarn_free(block);
+        }
+    };
+    auto const live = [&shared, &give](std::uint64_t seed) {
+        std::mt19937_64 random{seed};
+        std::vector<std::size_t*> held(scaled(6000), nullptr);
+        for (std::uint64_t n = scaled(100'000); n-- > 0;) {
+            std::uint64_t const bits = random();
+            std::size_t*& place = held[(bits >> 32) % held.size()];
+            if (n / 2048 % 2 == 0) {  // more is freed than the cache has room for
+                give(std::exchange(place, nullptr));
+                continue;
+            }
+            std::size_t const most = bits % 32 == 0 ? 8192 : 128;
+            std::size_t const words = 2 + (bits >> 8) % (most - 1);
+            auto* const block = static_cast<std::size_t*>(tarn_malloc(8 * words));
+            block[0] = words;
+            block[words - 1] = ~words;
+            std::size_t* const before = std::exchange(place, block);
+            // acq_rel: what a thread wrote to a block is there for the one that takes it.
+            give(bits >> 28 & 1
+                     ? shared[n % shared.size()].exchange(before, std::memory_order_acq_rel)
+                     : before);
+        }
+        for (std::size_t* const block : held) {
+            give(block);
+        }
+    };
+    captured_reports reports;
+    for (std::uint64_t round = 0; round < 4; ++round) {
+        std::thread one{live, 2 * round};
+        std::thread other{live, 2 * round + 1};
+        one.join();
+        other.join();
+    }
+    for (std::atomic<std::size_t*>& each : shared) {
+        give(each.load(std::memory_order_relaxed));
+    }
+    EXPECT_EQ(changed.load(std::memory_order_relaxed), 0U);
+    EXPECT_EQ(reports.take(), "");
+    EXPECT_EQ(tarn_audit(nullptr), 0U);
 }
 
 TEST(purge, gives_back_what_waits) {
