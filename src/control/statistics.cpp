@@ -211,7 +211,7 @@ void collection::add_heap(heap::thread_heap const& each) noexcept {
     result_.cross_thread_frees += remote_frees;
     std::uint64_t handed = 0;
     for (unsigned size_class = 0; size_class < sizing::class_count; ++size_class) {
-        std::uint64_t const of_class = each.handed[size_class].load(std::memory_order_relaxed);
+        std::uint64_t const of_class = each.handed_so_far(size_class);
         classes_[size_class].allocations += of_class;
         handed += of_class;
     }

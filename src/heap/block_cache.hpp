@@ -4,10 +4,11 @@
 // Threads    the owner of the heap; others read how many there are
 // Always     what is freed waits in line until so many more are freed (cache_delay_of()); then it
 // is
-//            the next one handed out. Those that wait count as outside of their pages, as if they
-//            were in the heap's allocation list, and may be of several pages. Apart from blocks: no
-//            overflow reaches it.
-// Cost       36 KiB a thread, of which only what is used is touched
+//            the next one handed out. What the straight paths of malloc and free have to know of a
+//            class is one line, and two comparisons each tell them whether they may serve. Those
+//            that wait count as outside of their pages, as if they were in the heap's allocation
+//            list, and may be of several pages. Apart from blocks: no overflow reaches it.
+// Cost       40 KiB a thread, of which only what is used is touched
 // Source     docs/design/hardened.md
 // Tests      unit/heap/block_cache_test.cpp
 #pragma once
@@ -46,69 +47,101 @@ constexpr std::uint32_t cache_delay_of(unsigned size_class) noexcept {
 }
 
 /// Of one class: a ring of those that wait, and behind it a stack of those that are next.
-struct cache_room {
-    base::single_writer<std::uint32_t> end;     // of the stack, an index of entries
-    std::uint16_t most;                         // of that; 0: closed to what is freed
-    std::uint16_t least;                        // of that; all bits: closed to what is allocated
-    base::single_writer<std::uint64_t> placed;  // in the ring, so far
-    std::uint32_t delay;                        // entries of the ring
-    std::uint32_t block_bytes;
+struct alignas(64) cache_room {
+    base::single_writer<cached_block*> top;     // behind the uppermost of the stack
+    cached_block* floor;                        // of the stack; the last address: closed to malloc
+    cached_block* ceiling;                      // of the stack
+    base::single_writer<std::uint64_t> placed;  // in the ring, as long as the record is in use
+    std::uint64_t stop;                         // as far as free() may place; 0: it may not
     cached_block* entries;
+    std::uint64_t reciprocal;  // sizing::class_reciprocal()
+    std::uint32_t block_bytes;
+    std::uint16_t ring_mask;                          // entries of the ring, less 1
+    base::single_writer<std::uint16_t> never_placed;  // of those, since it was empty
 
-    [[nodiscard]] TARN_HOT bool has_enough() const noexcept { return end.get() > least; }
+    /// add() has room.
+    [[nodiscard]] bool has_room() const noexcept {
+        return never_placed.get() != 0 || top.get() < ceiling;
+    }
 
-    [[nodiscard]] TARN_HOT bool has_room() const noexcept { return end.get() < most; }
+    /// Entries of the ring.
+    [[nodiscard]] std::uint32_t delay() const noexcept { return ring_mask + 1U; }
 
     /// In the stack.
-    [[nodiscard]] std::uint32_t ready() const noexcept { return end.get() - delay; }
-
-    /// In both.
-    [[nodiscard]] std::uint32_t count() const noexcept {
-        return ready() + static_cast<std::uint32_t>(std::min<std::uint64_t>(placed.get(), delay));
+    [[nodiscard]] std::uint32_t ready() const noexcept {
+        return static_cast<std::uint32_t>(top.get() - entries) - delay();
     }
 
-    /// The next one; there is one.
-    [[nodiscard]] TARN_HOT cached_block const& top() const noexcept {
-        return entries[end.get() - 1];
+    /// In the ring.
+    [[nodiscard]] std::uint32_t waiting() const noexcept { return delay() - never_placed.get(); }
+
+    /// Where the next one lies; null: malloc() may not take it, or there is none.
+    [[nodiscard]] TARN_HOT cached_block* next() const noexcept {
+        cached_block* const end = top.get();
+        return end > floor ? end - 1 : nullptr;
     }
 
-    TARN_HOT void pop() noexcept { end.set(end.get() - 1); }
+    /// The same for whoever knows that there is one.
+    [[nodiscard]] cached_block const& last() const noexcept { return top.get()[-1]; }
 
-    TARN_HOT void push(cached_block const& next) noexcept {
-        std::uint32_t const before = end.get();
-        entries[before] = next;
+    void pop() noexcept { top.set(top.get() - 1); }
+
+    TARN_HOT void push(cached_block const& ready) noexcept {
+        cached_block* const before = top.get();
+        *before = ready;
         // A signal handler may fork here: each block is there, though it may be so twice.
         std::atomic_signal_fence(std::memory_order_release);
-        end.set(before + 1);
+        top.set(before + 1);
         std::atomic_signal_fence(std::memory_order_release);
     }
 
-    /// There is room.
-    TARN_HOT void add(block* at, block_state& state) noexcept {
+    /// free() may place().
+    [[nodiscard]] TARN_HOT bool may_place() const noexcept {
+        return placed.get() < stop && top.get() < ceiling;
+    }
+
+    /// For whoever asked may_place().
+    TARN_HOT void place(block* at, block_state& state) noexcept {
         std::uint64_t const before = placed.get();
-        cached_block& place = entries[before & (delay - 1)];
-        if (before >= delay) [[likely]] {
-            push(place);
-        }
+        cached_block& place = entries[before & ring_mask];
+        push(place);
         place.at = at;
         place.state = &state;
         placed.set(before + 1);
     }
+
+    /// The same whatever the ring has, for whoever asked has_room().
+    void add(block* at, block_state& state) noexcept {
+        if (never_placed.get() == 0) {
+            return place(at, state);
+        }
+        entries[placed.get() & ring_mask] = {.at = at, .state = &state};
+        std::atomic_signal_fence(std::memory_order_release);
+        placed.add(1);
+        never_placed.set(static_cast<std::uint16_t>(never_placed.get() - 1));
+    }
 };
 
+static_assert(sizeof(cache_room) == 64);
+
 class block_cache {
+    std::array<cache_room, sizing::class_count> rooms_{};  // first: an instruction less
+
 public:
-    /// Empty and open. For a new thread.
-    void begin() noexcept {
+    /// Empty and open. For a new thread. `is_quick`: malloc() and free() need not clear anything.
+    void begin(bool is_quick) noexcept {
+        is_quick_ = is_quick;
         cached_block* entries = entries_.data();
         for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
             cache_room& of = rooms_[size_class];
-            of.delay = cache_delay_of(size_class);
-            of.end.set(of.delay);
-            of.placed.set(0);
+            of.ring_mask = static_cast<std::uint16_t>(cache_delay_of(size_class) - 1);
             of.block_bytes = static_cast<std::uint32_t>(sizing::class_bytes(size_class));
+            of.reciprocal = sizing::class_reciprocal(size_class);
             of.entries = entries;
-            entries += cache_room_of(size_class) + cache_delay_of(size_class);
+            of.top.set(entries + of.delay());
+            of.ceiling = of.top.get() + cache_room_of(size_class);
+            of.never_placed.set(static_cast<std::uint16_t>(of.delay()));
+            entries = of.ceiling;
             open(size_class);
         }
         close(0);
@@ -116,32 +149,58 @@ public:
 
     void open(unsigned size_class) noexcept {
         cache_room& of = rooms_[size_class];
-        of.most = static_cast<std::uint16_t>(of.delay + cache_room_of(size_class));
-        of.least = static_cast<std::uint16_t>(of.delay);
+        of.floor = is_quick_ ? of.entries + of.delay() : last_address();
+        of.stop = 0;
+        is_open_[size_class] = true;
     }
 
     /// From here on neither allocations nor frees find it of use; what waits stays.
     void close(unsigned size_class) noexcept {
-        rooms_[size_class].most = 0;
-        rooms_[size_class].least = 0xffff;
+        rooms_[size_class].stop = 0;
+        rooms_[size_class].floor = last_address();
+        is_open_[size_class] = false;
     }
 
-    [[nodiscard]] bool is_open(unsigned size_class) const noexcept {
-        return rooms_[size_class].most != 0;
+    [[nodiscard]] bool is_open(unsigned size_class) const noexcept { return is_open_[size_class]; }
+
+    /// free() may place so many blocks more.
+    void allow(unsigned size_class, std::uint64_t frees) noexcept {
+        cache_room& of = rooms_[size_class];
+        std::uint64_t const placed = of.placed.get();
+        bool const may = is_quick_ && is_open(size_class) && of.never_placed.get() == 0;
+        of.stop = may ? placed + std::min(frees, ~placed) : 0;
     }
 
     [[nodiscard]] TARN_HOT cache_room& room(unsigned size_class) noexcept {
         return rooms_[size_class];
     }
 
+    [[nodiscard]] cache_room const& room(unsigned size_class) const noexcept {
+        return rooms_[size_class];
+    }
+
     [[nodiscard]] std::uint32_t count(unsigned size_class) const noexcept {
-        return rooms_[size_class].count();
+        cache_room const& of = rooms_[size_class];
+        return of.entries == nullptr ? 0 : of.ready() + of.waiting();
     }
 
     /// Of those that wait, the n-th.
     [[nodiscard]] cached_block const& entry(unsigned size_class, std::uint32_t n) const noexcept {
         cache_room const& of = rooms_[size_class];
-        return n < of.ready() ? of.entries[of.delay + n] : of.entries[n - of.ready()];
+        std::uint32_t const ready = of.ready();
+        return n < ready ? of.entries[of.delay() + n] : waiting(size_class, n - ready);
+    }
+
+    /// Of those in the ring, the n-th from the last.
+    [[nodiscard]] cached_block const& waiting(unsigned size_class, std::uint32_t n) const noexcept {
+        cache_room const& of = rooms_[size_class];
+        return of.entries[(of.placed.get() - 1 - n) & of.ring_mask];
+    }
+
+    /// The ring is empty from here on.
+    void clear_waiting(unsigned size_class) noexcept {
+        rooms_[size_class].stop = 0;
+        rooms_[size_class].never_placed.set(static_cast<std::uint16_t>(rooms_[size_class].delay()));
     }
 
     std::atomic<base::node_index> node_link{base::node_index::none};
@@ -156,10 +215,15 @@ private:
         return sum;
     }();
 
-    std::array<cache_room, sizing::class_count> rooms_{};
+    static cached_block* last_address() noexcept {
+        return reinterpret_cast<cached_block*>(~std::uintptr_t{0});
+    }
+
+    std::array<bool, sizing::class_count> is_open_{};
+    bool is_quick_ = false;
     std::array<cached_block, entry_count> entries_{};
 };
 
-static_assert(sizeof(block_cache) <= 36 * KiB);
+static_assert(sizeof(block_cache) <= 40 * KiB);
 
 }  // namespace tarn::impl::heap

@@ -15,7 +15,6 @@
 #pragma once
 
 #include <atomic>
-#include <bit>
 #include <cstdint>
 #include <new>
 
@@ -58,6 +57,7 @@ struct hardening_state {
     std::uint64_t odd_key = 0;
     std::uint64_t mark_key = 0;
     std::uint64_t canary_key = 0;
+    std::uint64_t ones = 0;        // in each byte: no byte of a canary is zero
     std::uint64_t alone_mark = 0;  // of no next block, before it is mixed with an address
 
     void set_keys(std::uint64_t a, std::uint64_t b, std::uint64_t c, std::uint64_t d) noexcept {
@@ -65,20 +65,21 @@ struct hardening_state {
         odd_key = b | 1;
         mark_key = c;
         canary_key = d;
+        ones = 0x0101'0101'0101'0101;
         alone_mark = mark_key * odd_key;
     }
 };
 
 TARN_HIDDEN inline constinit hardening_state hardening;
 
-/// What an address is mixed to: the high bits of a product, which depend on all of it, come down.
+/// What an address is mixed to. Its upper bits depend on all of the address: they are what lies
+/// behind blocks that have little slack.
 TARN_HOT std::uint64_t mix(void const* at) noexcept {
-    return std::rotr((base::address_of(at) ^ hardening.mix_key) * hardening.odd_key, 32);
+    return (base::address_of(at) ^ hardening.mix_key) * hardening.odd_key;
 }
 
 TARN_HOT std::uint64_t canary_of_mixed(std::uint64_t mixed) noexcept {
-    constexpr std::uint64_t ones = 0x0101'0101'0101'0101;
-    return (std::rotl(mixed, 17) + hardening.canary_key) | ones;
+    return (mixed ^ hardening.canary_key) | hardening.ones;
 }
 
 /// The canary of the block at `at`.
@@ -108,6 +109,12 @@ TARN_HOT void seal_alone(void* at, std::uint64_t mixed) noexcept {
     return ((sealed.link ^ mixed) | (sealed.mark ^ mixed ^ hardening.alone_mark)) == 0;
 }
 
+/// Whether nobody wrote into the words of a sealed block that a link leads to.
+[[nodiscard]] TARN_HOT bool is_sealed_whole(block const* at, std::uint64_t mixed) noexcept {
+    auto const& sealed = *reinterpret_cast<sealed_block const*>(at);
+    return sealed.mark == mark_of(unseal(sealed, mixed), mixed);
+}
+
 /// Makes free memory a block that `next` follows.
 inline void write_link(void* at, block* next) noexcept {
     if (hardening.on) [[unlikely]] {
@@ -133,9 +140,7 @@ inline void write_link(void* at, block* next) noexcept {
     if (!hardening.on) [[likely]] {
         return true;
     }
-    auto const& sealed = *reinterpret_cast<sealed_block const*>(at);
-    std::uint64_t const mixed = mix(at);
-    return sealed.mark == mark_of(unseal(sealed, mixed), mixed);
+    return is_sealed_whole(at, mix(at));
 }
 
 }  // namespace tarn::impl::heap

@@ -6,6 +6,7 @@
 
 #include "base/bits.hpp"
 #include "base/check.hpp"
+#include "base/errno_keeper.hpp"
 #include "heap/hardening.hpp"
 #include "heap/process.hpp"
 #include "heap/thread_heap.hpp"
@@ -18,14 +19,14 @@ __extension__ using wide = unsigned __int128;
 
 constexpr std::size_t no_block = ~std::size_t{0};
 
-/// The number of the block that begins at `ptr` in a page with states; no_block: none that was
-/// made.
-TARN_HOT std::size_t number_of(page const& home, unsigned size_class, void const* ptr) noexcept {
-    std::uint64_t const by = sizing::class_reciprocal(size_class);
+/// The number of the block that begins at `ptr` in a page with states, whose class has this
+/// reciprocal; no_block: none that was made.
+TARN_HOT std::size_t number_of(page const& home, std::uint64_t reciprocal,
+                               void const* ptr) noexcept {
     std::uint64_t const offset = base::address_of(ptr) - base::address_of(home.start);
-    wide const product = static_cast<wide>(offset) * by;
+    wide const product = static_cast<wide>(offset) * reciprocal;
     auto const number = static_cast<std::size_t>(product >> 64);
-    bool const is_start = static_cast<std::uint64_t>(product) < by;
+    bool const is_start = static_cast<std::uint64_t>(product) < reciprocal;
     return is_start && number < static_cast<std::uint32_t>(home.capacity.get()) ? number : no_block;
 }
 
@@ -56,17 +57,18 @@ TARN_NOINLINE bool is_clear(block const* freed, std::size_t bytes) noexcept {
 }
 
 /// A block that is handed out is live from here on.
+template <slack_length Slack>
 TARN_HOT void* mark_live(block* at, block_state& state, std::size_t block_bytes,
                          std::size_t requested, std::uint64_t mixed) noexcept {
     std::size_t const slack = block_bytes - requested;
     std::byte* const end = reinterpret_cast<std::byte*>(at) + block_bytes;
     std::uint64_t const canary = canary_of_mixed(mixed);
-    if (slack <= short_slack_max) [[likely]] {
+    if constexpr (Slack == slack_length::is_short) {
         state.store(static_cast<std::uint8_t>(state_live + slack), std::memory_order_relaxed);
         write_short_canary(end, canary);
     } else {
         state.store(state_for(slack), std::memory_order_relaxed);
-        fill_long_slack(end, canary, slack);
+        fill_slack(end, canary, slack);
     }
     return at;
 }
@@ -84,7 +86,7 @@ bool is_whole_in_cache(cached_block const& each, std::size_t block_bytes) noexce
 block_state* thread_heap::try_unlink(slot& from, unsigned size_class) noexcept {
     block* const head = from.head;
     page& home = *from.current;
-    std::size_t const number = number_of(home, size_class, head);
+    std::size_t const number = number_of(home, sizing::class_reciprocal(size_class), head);
     if (number == no_block || !is_whole(head)) {
         return nullptr;
     }
@@ -97,31 +99,33 @@ block_state* thread_heap::try_unlink(slot& from, unsigned size_class) noexcept {
 }
 
 /// A request of the cache. `slow`: what to jump to where it is no common case.
-template <class Slow>
+template <slack_length Slack, class Slow>
 TARN_HOT void* thread_heap::allocate_cached(std::size_t bytes, Slow slow) noexcept {
-    unsigned const size_class = hardened_class_of(bytes);
     block_cache* const own = cache();
     if (own == nullptr) [[unlikely]] {
         return slow(bytes, this);
     }
-    cache_room& room = own->room(size_class);
-    if (!room.has_enough()) [[unlikely]] {
+    cache_room& room = own->room(hardened_class_of<Slack>(bytes));
+    cached_block* const next = room.next();
+    if (next == nullptr) [[unlikely]] {
         return slow(bytes, this);
     }
-    block* const taken = room.top().at;
-    block_state& state = *room.top().state;
+    block* const taken = next->at;
+    block_state& state = *next->state;
     std::uint64_t const mixed = mix(taken);
-    if (state.load(std::memory_order_relaxed) != state_free || !is_sealed_alone(taken, mixed) ||
-        hardening.zero_on_free) [[unlikely]] {
+    if (state.load(std::memory_order_relaxed) != state_free || !is_sealed_alone(taken, mixed))
+        [[unlikely]] {
         return slow(bytes, this);
     }
-    room.pop();
-    __builtin_prefetch(room.entries[room.end.get() - 1].at);
-    return mark_live(taken, state, room.block_bytes, bytes, mixed);
+    room.top.set(next);
+    __builtin_prefetch(next[-1].at);
+    return mark_live<Slack>(taken, state, room.block_bytes, bytes, mixed);
 }
 
 void* thread_heap::try_allocate_hardened(std::size_t bytes) noexcept {
-    return allocate_cached(bytes, [](std::size_t, thread_heap*) -> void* { return nullptr; });
+    auto const refuse = [](std::size_t, thread_heap*) -> void* { return nullptr; };
+    return bytes <= sizing::linear_max ? allocate_cached<slack_length::is_short>(bytes, refuse)
+                                       : allocate_cached<slack_length::any>(bytes, refuse);
 }
 
 void* thread_heap::allocate_checked(unsigned size_class, std::size_t bytes) noexcept {
@@ -130,20 +134,22 @@ void* thread_heap::allocate_checked(unsigned size_class, std::size_t bytes) noex
     block_cache* const own = cache();
     for (int i = 0; i < tries; ++i) {
         bool const is_cached = own != nullptr && own->is_open(size_class);
-        if (is_cached && (own->room(size_class).has_enough() || fill_cache(size_class))) {
+        if (is_cached && (own->room(size_class).ready() != 0 || fill_cache(size_class))) {
             cache_room& room = own->room(size_class);
-            cached_block const top = room.top();
+            cached_block const top = room.last();
             bool const is_whole = is_whole_in_cache(top, room.block_bytes);
             room.pop();
             if (is_whole) {
-                return mark_live(top.at, *top.state, room.block_bytes, bytes, mix(top.at));
+                return mark_live<slack_length::any>(top.at, *top.state, room.block_bytes, bytes,
+                                                    mix(top.at));
             }
             report_damaged(top.at, true, room.block_bytes);
             continue;
         }
         block_state* state = nullptr;
         if (block* const taken = unlink_checked(size_class, state)) {
-            return mark_live(taken, *state, sizing::class_bytes(size_class), bytes, mix(taken));
+            return mark_live<slack_length::any>(taken, *state, sizing::class_bytes(size_class),
+                                                bytes, mix(taken));
         }
         return nullptr;
     }
@@ -157,12 +163,13 @@ void* thread_heap::allocate_checked_zeroed(unsigned size_class, std::size_t byte
         return nullptr;
     }
     page const* const from = slots()[size_class].current;
-    auto* const fresh = static_cast<std::byte*>(
-        mark_live(taken, *state, sizing::class_bytes(size_class), bytes, mix(taken)));
-    constexpr std::size_t written = 16;  // at either end
-    if (from->list_zeroed && bytes > 2 * written) {
-        std::size_t const end = std::min(sizing::class_bytes(size_class) - written, bytes);
-        std::memset(fresh, 0, written);
+    auto* const fresh = static_cast<std::byte*>(mark_live<slack_length::any>(
+        taken, *state, sizing::class_bytes(size_class), bytes, mix(taken)));
+    // Written were two words in front, and granules from where the slack begins.
+    if (from->list_zeroed && bytes > 2 * granule_bytes) {
+        std::size_t const end = std::min(sizing::class_bytes(size_class) - granule_bytes,
+                                         base::align_down(bytes, granule_bytes));
+        std::memset(fresh, 0, sizeof(sealed_block));
         std::memset(fresh + end, 0, bytes - end);
     } else {
         std::memset(fresh, 0, bytes);
@@ -175,7 +182,7 @@ void thread_heap::enter_hardened() noexcept {
         cache_.set(process.caches.allocate());
     }
     if (cache() != nullptr) {
-        cache()->begin();
+        cache()->begin(!hardening.zero_on_free);
     }
     if (process.options.sample_interval_bytes == 0) {
         for (sample_plan& each : samples_) {
@@ -206,53 +213,77 @@ bool thread_heap::fill_cache(unsigned size_class) noexcept {
     block_cache& own = *cache();
     cache_room& room = own.room(size_class);
     std::uint32_t const wanted = cache_room_of(size_class) / 2;
+    slot& from = slots()[size_class];
     while (room.ready() < wanted) {
         // One refill is enough: large blocks are made one by one, and cost what they touch.
-        if (slots()[size_class].head == nullptr && (room.ready() != 0 || !refill(size_class))) {
+        if (from.head == nullptr && (room.ready() != 0 || !refill(size_class))) {
             break;
         }
         if (!own.is_open(size_class)) {
             return false;
         }
-        block* const head = slots()[size_class].head;
-        block_state* const state = try_unlink(slots()[size_class], size_class);
-        if (state == nullptr) {
+        block* const head = from.head;
+        page const& home = *from.current;
+        std::uint64_t const mixed = mix(head);
+        std::size_t const number = number_of(home, room.reciprocal, head);
+        block_state* const state = home.states.get() + number;
+        if (number == no_block || !is_sealed_whole(head, mixed) ||
+            state->load(std::memory_order_relaxed) != state_free) {
             drop_damaged_list(size_class);
             continue;
         }
-        seal_alone(head, mix(head));
+        from.head = unseal(*reinterpret_cast<sealed_block const*>(head), mixed);
+        seal_alone(head, mixed);
         room.push({.at = head, .state = state});
     }
     // They are handed out in the order of the list: what follows in memory is soon needed together.
-    std::reverse(room.entries + room.delay, room.entries + room.end.get());
+    std::reverse(room.entries + room.delay(), room.top.get());
     return own.is_open(size_class) && room.ready() != 0;
+}
+
+/// A block that waited in the cache goes back to its page.
+void thread_heap::give_back(cached_block const& each, std::size_t block_bytes) noexcept {
+    std::uint64_t const mixed = mix(each.at);
+    if (each.state->load(std::memory_order_relaxed) != state_free ||
+        !is_sealed_alone(each.at, mixed) ||
+        (hardening.zero_on_free && !is_clear(each.at, block_bytes))) [[unlikely]] {
+        return report_damaged(each.at, true, block_bytes);
+    }
+    page& home = *pages.find(each.at);
+    bump(handed[home.size_class], ~std::uint64_t{0});  // less 1
+    if (home.owner.get() != this) [[unlikely]] {
+        return free_elsewhere(home, each.at);
+    }
+    if (home.push_sealed(each.at, mixed)) [[unlikely]] {
+        deallocate_emptied(home, each.at, nullptr);
+    }
 }
 
 /// Gives blocks of the cache back to their pages, so that no more are left.
 void thread_heap::flush_cache(unsigned size_class, std::uint32_t keep) noexcept {
     cache_room& room = cache()->room(size_class);
-    auto const give_back = [this, &room](cached_block const& each) {
-        if (is_whole_in_cache(each, room.block_bytes)) {
-            return_checked(*each.at);
-        } else {
-            report_damaged(each.at, true, room.block_bytes);
-        }
-    };
     while (room.ready() > keep) {
-        cached_block const each = room.top();
+        cached_block const each = room.last();
         room.pop();
-        give_back(each);
+        give_back(each, room.block_bytes);
     }
     if (keep == 0) {
-        std::uint32_t const waiting = room.count();
-        room.placed.set(0);
+        std::uint32_t const waiting = room.waiting();
+        cache()->clear_waiting(size_class);
         for (std::uint32_t i = 0; i < waiting; ++i) {
-            give_back(room.entries[i]);
+            give_back(cache()->waiting(size_class, i), room.block_bytes);
         }
     }
 }
 
-/// A block of an allocation list or the cache goes back to its page.
+/// Says anew how many blocks free() may place: until the next sample is near.
+void thread_heap::allow_frees(unsigned size_class) noexcept {
+    if (block_cache* const own = cache()) {
+        own->allow(size_class, samples_[size_class].far_for(handed_so_far(size_class)));
+    }
+}
+
+/// A block of an allocation list goes back to its page.
 void thread_heap::return_checked(block& freed) noexcept {
     page& home = *pages.find(&freed);
     bump(handed[home.size_class], ~std::uint64_t{0});  // less 1
@@ -277,7 +308,7 @@ void thread_heap::drop_damaged_list(unsigned size_class) noexcept {
     block* const head = slots()[size_class].head;
     page const& home = *slots()[size_class].current;
     slots()[size_class].head = nullptr;
-    std::size_t const number = number_of(home, size_class, head);
+    std::size_t const number = number_of(home, sizing::class_reciprocal(size_class), head);
     bool const is_free = number != no_block &&
                          home.states.get()[number].load(std::memory_order_relaxed) == state_free;
     report_damaged(head, is_free, home.block_bytes.get());
@@ -300,81 +331,86 @@ void thread_heap::link_sealed(page const& in, std::size_t first, std::size_t cou
 }
 
 /// A free into the cache. `slow`: what to jump to where it is no common case.
-template <class Slow>
-TARN_HOT auto thread_heap::deallocate_cached(page& home, void* ptr, Slow slow) noexcept {
-    unsigned const size_class = home.size_class;
-    std::size_t const number = number_of(home, size_class, ptr);
-    cache_room& room = cache()->room(size_class);
-    if (number == no_block || !room.has_room()) [[unlikely]] {
-        return slow(ptr, this);
-    }
-    if (hardening.zero_on_free) [[unlikely]] {
+template <slack_length Slack, class Slow>
+TARN_HOT void thread_heap::deallocate_cached(block_cache& own, page& home, void* ptr,
+                                             Slow slow) noexcept {
+    cache_room& room = own.room(home.size_class);
+    std::size_t const number = number_of(home, room.reciprocal, ptr);
+    if (number == no_block || !room.may_place()) [[unlikely]] {
         return slow(ptr, this);
     }
     block_state& state = home.states.get()[number];
     std::uint64_t const mixed = mix(ptr);
-    auto const slack = static_cast<std::size_t>(state.load(std::memory_order_relaxed)) - state_live;
-    std::byte const* const end = static_cast<std::byte*>(ptr) + room.block_bytes;
+    std::uint8_t const before = state.load(std::memory_order_relaxed);
+    std::size_t slack = std::uint32_t{before} - state_live;  // very large: the block is free
+    std::byte* const end = static_cast<std::byte*>(ptr) + room.block_bytes;
     std::uint64_t const canary = canary_of_mixed(mixed);
-    if (slack <= short_slack_max) [[likely]] {
-        if (!is_short_canary_whole(end, canary, slack)) [[unlikely]] {
+    if constexpr (Slack == slack_length::is_short) {
+        if (slack > short_slack_max || !is_short_canary_whole(end, canary, slack)) [[unlikely]] {
             return slow(ptr, this);
         }
-    } else if (slack > slack_in_state_max ||  // or the block is free
-               !is_long_canary_whole(end, canary, slack)) [[unlikely]] {
-        return slow(ptr, this);
+    } else {
+        if (before == state_noted) [[unlikely]] {
+            slack = noted_slack(end, canary);
+        }
+        if (slack > room.block_bytes || !is_canary_whole(end, canary, slack)) [[unlikely]] {
+            return slow(ptr, this);
+        }
     }
-    return finish_deallocation(room, size_class, state, ptr, mixed, slow);
-}
-
-/// The block is whole, and there is room for it.
-template <class Slow>
-TARN_HOT auto thread_heap::finish_deallocation(cache_room& room, unsigned size_class,
-                                               block_state& state, void* ptr, std::uint64_t mixed,
-                                               Slow slow) noexcept {
-    std::uint64_t const now = handed[size_class].load(std::memory_order_relaxed) + 1;
-    if (!samples_[size_class].is_far(now)) [[unlikely]] {  // a sample is near
-        return slow(ptr, this);
-    }
-    handed[size_class].store(now, std::memory_order_relaxed);
     state.store(state_free, std::memory_order_relaxed);
     seal_alone(ptr, mixed);
-    room.add(static_cast<block*>(ptr), state);
-    return static_cast<decltype(slow(ptr, this))>(true);
+    room.place(static_cast<block*>(ptr), state);
+}
+
+bool thread_heap::make_room(unsigned size_class) noexcept {
+    if (in_slow_path || process.orphans.load(std::memory_order_relaxed)) {
+        return false;
+    }
+    base::errno_keeper const keeper;
+    in_slow_path = true;
+    flush_cache(size_class, cache_room_of(size_class) / 2);
+    in_slow_path = false;
+    return true;
 }
 
 bool thread_heap::try_deallocate_hardened(void* ptr) noexcept {
-    page* const home = pages.find(ptr);
-    // Whose page it is does not matter where there is one thread.
-    if (home == nullptr || cache() == nullptr ||
-        (!home->owner.equals(this) && (!home->has_states() || !is_alone()))) {
+    page* home = pages.find(ptr);
+    block_cache* const own = cache();
+    if (home == nullptr || own == nullptr || !home->has_states()) {
         return false;
     }
     unsigned const size_class = home->size_class;
-    std::size_t const number = number_of(*home, size_class, ptr);
-    cache_room& room = cache()->room(size_class);
-    if (number == no_block || !room.has_room()) {
+    cache_room& room = own->room(size_class);
+    if (!own->is_open(size_class) || samples_[size_class].far_for(handed_so_far(size_class)) == 0) {
+        return false;
+    }
+    if (!room.has_room()) {
+        if (!make_room(size_class)) {
+            return false;
+        }
+        home = pages.find(ptr);  // it may be gone if `ptr` is no live block
+        if (home == nullptr || !home->has_states() || home->size_class != size_class) {
+            return false;
+        }
+    }
+    // Whose page it is does not matter where there is one thread.
+    std::size_t const number = number_of(*home, room.reciprocal, ptr);
+    if ((!home->owner.equals(this) && !is_alone()) || number == no_block) {
         return false;
     }
     block_state& state = home->states.get()[number];
-    std::uint8_t const before = state.load(std::memory_order_relaxed);
-    if (before == state_free || before > state_noted) {
+    if (state.load(std::memory_order_relaxed) == state_free ||
+        look_at_block(*home, ptr).damage != undamaged) {
         return false;
     }
-    if (before == state_noted) {
-        if (look_at_block(*home, ptr).damage != undamaged) {
-            return false;
-        }
-    } else if (find_damage({.start = static_cast<std::byte*>(ptr),
-                            .bytes = room.block_bytes,
-                            .requested = room.block_bytes - (before - state_live)}) != undamaged) {
-        return false;
-    }
-    auto const refuse = [](void*, thread_heap*) { return false; };
-    if (hardening.zero_on_free && samples_[size_class].is_far(handed_so_far(size_class) + 1)) {
+    if (hardening.zero_on_free) {
         clear_freed(ptr, room.block_bytes);
     }
-    return finish_deallocation(room, size_class, state, ptr, mix(ptr), refuse);
+    state.store(state_free, std::memory_order_relaxed);
+    seal_alone(ptr, mix(ptr));
+    room.add(static_cast<block*>(ptr), state);
+    allow_frees(size_class);
+    return true;
 }
 
 bool thread_heap::try_post_hardened(void* ptr) noexcept {
@@ -383,18 +419,13 @@ bool thread_heap::try_post_hardened(void* ptr) noexcept {
         process.orphans.load(std::memory_order_relaxed) || home->owner.equals(this)) {
         return false;
     }
-    std::size_t const number = number_of(*home, home->size_class, ptr);
-    remote_state seen = home->remote.load();
-    if (number == no_block || seen.how() == hold::adrift) {
+    std::size_t const number = number_of(*home, sizing::class_reciprocal(home->size_class), ptr);
+    if (number == no_block) {
         return false;
     }
     block_state& state = home->states.get()[number];
-    std::uint8_t const before = state.load(std::memory_order_relaxed);
-    std::size_t const bytes = home->block_bytes.get();
-    if (before == state_free || before >= state_noted ||
-        find_damage({.start = static_cast<std::byte*>(ptr),
-                     .bytes = bytes,
-                     .requested = bytes - (before - state_live)}) != undamaged) {
+    if (state.load(std::memory_order_relaxed) == state_free ||
+        look_at_block(*home, ptr).damage != undamaged) {
         return false;
     }
     // relaxed: of two that free the block one finds it free; what it writes there, the push orders.
@@ -402,24 +433,65 @@ bool thread_heap::try_post_hardened(void* ptr) noexcept {
         return false;
     }
     if (hardening.zero_on_free) {
-        clear_freed(ptr, bytes);
+        clear_freed(ptr, home->block_bytes.get());
     }
+    base::errno_keeper const keeper;
     in_slow_path = true;
     free_elsewhere(*home, ptr);
+    if (is_over_) {
+        shed();
+    }
     in_slow_path = false;
     return true;
 }
 
+namespace {
+
+/// For what is above linear_max bytes.
+TARN_NOINLINE void* allocate_hardened_geometric(std::size_t bytes, thread_heap* heap) noexcept {
+    return heap->allocate_cached<slack_length::any>(bytes, &allocate_hardened_slow);
+}
+
+/// For classes above linear_max.
+TARN_NOINLINE void deallocate_hardened_geometric(void* ptr, thread_heap* heap) noexcept {
+    return heap->deallocate_cached<slack_length::any>(*heap->cache(), *pages.find(ptr), ptr,
+                                                      &deallocate_hardened_slow);
+}
+
+/// For another heap's page, or nobody's.
+TARN_NOINLINE void deallocate_hardened_elsewhere(void* ptr, thread_heap* heap) noexcept {
+    page* const home = pages.find(ptr);
+    // Whose page it is does not matter where there is one thread.
+    if (!home->has_states() || !heap->is_alone()) {
+        return deallocate_hardened_slow(ptr, heap);
+    }
+    return heap->deallocate_cached<slack_length::any>(*heap->cache(), *home, ptr,
+                                                      &deallocate_hardened_slow);
+}
+
+}  // namespace
+
 void* allocate_hardened(std::size_t bytes, thread_heap* heap) noexcept {
-    return heap->allocate_cached(bytes, &allocate_hardened_slow);
+    if (bytes > sizing::linear_max) [[unlikely]] {
+        return allocate_hardened_geometric(bytes, heap);
+    }
+    return heap->allocate_cached<slack_length::is_short>(bytes, &allocate_hardened_slow);
 }
 
 void deallocate_hardened(void* ptr, thread_heap* heap) noexcept {
     page* const home = pages.find(ptr);
-    if (home == nullptr || !home->owner.equals(heap) || heap->cache() == nullptr) [[unlikely]] {
+    block_cache* const own = heap->cache();
+    if (home == nullptr || own == nullptr) [[unlikely]] {
         return deallocate_hardened_slow(ptr, heap);
     }
-    return heap->deallocate_cached(*home, ptr, &deallocate_hardened_slow);
+    if (!home->owner.equals(heap)) [[unlikely]] {
+        return deallocate_hardened_elsewhere(ptr, heap);
+    }
+    if (home->size_class > sizing::linear_classes) [[unlikely]] {
+        return deallocate_hardened_geometric(ptr, heap);
+    }
+    return heap->deallocate_cached<slack_length::is_short>(*own, *home, ptr,
+                                                           &deallocate_hardened_slow);
 }
 
 void thread_heap::deallocate_checked(page& home, void* ptr, char const* operation,

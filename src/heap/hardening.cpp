@@ -1,10 +1,10 @@
 #include "heap/hardening.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "base/bits.hpp"
+#include "base/check.hpp"
 
 namespace tarn::impl::heap {
 
@@ -12,20 +12,14 @@ namespace {
 
 constexpr std::size_t note_bytes = sizeof(std::uint64_t);
 
-std::uint64_t word_at(std::byte const* at) noexcept {
-    std::uint64_t word = 0;
-    std::memcpy(&word, at, sizeof word);
-    return word;
-}
-
 std::byte byte_at(std::uint64_t canary, std::size_t offset) noexcept {
     return static_cast<std::byte>(canary >> (8 * (offset % sizeof canary)));
 }
 
 /// Bytes requested, as the note says; above the block's: it was overwritten.
 std::size_t read_note(std::byte const* start, std::size_t bytes) noexcept {
-    std::uint64_t const slack = word_at(start + bytes - note_bytes) ^ canary_of(start);
-    return slack > slack_in_state_max && slack <= bytes ? bytes - slack : bytes + 1;
+    std::size_t const slack = noted_slack(start + bytes, canary_of(start));
+    return slack <= bytes ? bytes - slack : bytes + 1;
 }
 
 }  // namespace
@@ -39,30 +33,36 @@ unsigned class_in_mode(std::size_t bytes, std::size_t alignment) noexcept {
 
 void write_canary(block_extent const& of) noexcept {
     std::size_t const slack = of.bytes - of.requested;
+    std::byte* const end = of.start + of.bytes;
+    TARN_ASSERT(base::address_of(end) % granule_bytes == 0);
     std::uint64_t const canary = canary_of(of.start);
-    if (slack <= short_slack_max) {
-        for (std::size_t at = of.requested; at < of.bytes; ++at) {
-            of.start[at] = byte_at(canary, at);
-        }
-        return;
+    first_granules const in{end, slack};
+    alignas(granule_bytes) std::byte filled[granule_bytes];
+    write_granule(filled, canary);
+    std::memcpy(in.first + in.skipped, filled + in.skipped, granule_bytes - in.skipped);
+    if (slack > granule_bytes) {
+        std::uint64_t const last = last_canary(canary, slack);
+        write_granule(in.second, canary);
+        write_granule(end - granule_bytes, canary);
+        std::memcpy(end - sizeof last, &last, sizeof last);
     }
-    fill_long_slack(of.start + of.bytes, canary, slack);
 }
 
 std::size_t find_damage(block_extent const& of) noexcept {
     std::size_t const slack = of.bytes - of.requested;
     std::uint64_t const canary = canary_of(of.start);
-    if (slack > short_slack_max && is_long_canary_whole(of.start + of.bytes, canary, slack))
-        [[likely]] {
+    std::byte* const end = of.start + of.bytes;
+    TARN_ASSERT(base::address_of(end) % granule_bytes == 0);
+    if (is_canary_whole(end, canary, slack)) [[likely]] {
         return undamaged;
     }
-    std::size_t const first_end =
-        slack <= short_slack_max ? of.bytes : of.requested + canary_first_bytes;
-    std::size_t const last_start = of.bytes - std::min(slack, canary_last_bytes);
+    first_granules const in{end, slack};
+    auto const first_end = static_cast<std::size_t>(in.second + granule_bytes - of.start);
     for (std::size_t at = of.requested; at < of.bytes; ++at) {
-        bool const is_in_last_word = slack > short_slack_max && at >= of.bytes - note_bytes;
-        std::uint64_t const expected = is_in_last_word ? last_canary(canary, slack) : canary;
-        if ((at < first_end || at >= last_start) && of.start[at] != byte_at(expected, at)) {
+        std::uint64_t const expected =
+            at >= of.bytes - note_bytes ? last_canary(canary, slack) : canary;
+        if ((at < first_end || at >= of.bytes - granule_bytes) &&
+            of.start[at] != byte_at(expected, at)) {
             return at;
         }
     }

@@ -57,7 +57,8 @@ void thread_heap::end_reuse(unsigned size_class) noexcept {
 /// What rests, since then or anyhow, is reused.
 void thread_heap::resume_reuse(unsigned size_class) noexcept {
     if (block_cache* const own = cache()) {
-        return own->open(size_class);
+        own->open(size_class);
+        return allow_frees(size_class);
     }
     if (!is_alone() || hardening.on || sizing::class_bytes(size_class) > reused_when_full_max) {
         return;
@@ -321,7 +322,7 @@ std::size_t thread_heap::trim() noexcept {
 void thread_heap::forget() noexcept {
     (hardening.on ? hidden_ : slots_) = {};
     if (cache() != nullptr) {
-        cache()->begin();
+        cache()->begin(!hardening.zero_on_free);
     }
     stray_room_ = {};
     samples_ = {};

@@ -174,7 +174,12 @@ struct alignas(128) page {
         if (!hardening.on) [[likely]] {
             return push_to(*frees.get(), ptr);
         }
-        write_link(ptr, local);
+        return push_sealed(ptr, mix(ptr));
+    }
+
+    /// The same in mode hardened, for whoever has mixed the block's address.
+    [[nodiscard]] bool push_sealed(void* ptr, std::uint64_t mixed) noexcept {
+        seal(ptr, local, mixed);
         std::atomic_signal_fence(std::memory_order_release);  // as below
         local = static_cast<block*>(ptr);
         return out.decrement_to_zero();
@@ -261,8 +266,13 @@ struct alignas(128) page {
 
     /// The number of the block that holds `ptr`.
     [[nodiscard]] std::size_t index_of(void const* ptr) const noexcept {
-        return static_cast<std::size_t>(static_cast<std::byte const*>(ptr) - start) /
-               block_bytes.get();
+        auto const offset = static_cast<std::size_t>(static_cast<std::byte const*>(ptr) - start);
+        if (has_states()) [[unlikely]] {  // where many ask
+            __extension__ using wide = unsigned __int128;
+            return static_cast<std::size_t>(wide{offset} * sizing::class_reciprocal(size_class) >>
+                                            64);
+        }
+        return offset / block_bytes.get();
     }
 
 private:

@@ -92,6 +92,10 @@ TARN_HIDDEN extern constinit thread_heap finished_heap;  // of threads past thei
 TARN_HIDDEN extern constinit thread_heap diverted_heap;  // of threads with a heap/diversion.hpp
 TARN_HIDDEN extern constinit thread_heap late_heap;      // serves those, under process.late
 
+inline bool thread_heap::is_alone() const noexcept {
+    return process.active_heaps.load(std::memory_order_relaxed) <= 1 && this != &late_heap;
+}
+
 /// Starts the allocator if it has not been started. False: the system refuses the least memory.
 [[nodiscard]] bool start_process() noexcept;
 

@@ -71,6 +71,11 @@ public:
         return allocated < near_from_;
     }
 
+    /// How many blocks more may be allocated so that it is still far.
+    [[nodiscard]] constexpr std::uint64_t far_for(std::uint64_t allocated) const noexcept {
+        return is_far(allocated) ? near_from_ - 1 - allocated : 0;
+    }
+
     /// Nothing may be reused: every block counts.
     [[nodiscard]] constexpr bool is_near() const noexcept { return due_at_ != 0; }
 

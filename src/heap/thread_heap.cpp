@@ -169,7 +169,9 @@ bool thread_heap::take_list(page& from) noexcept {
         stop_before_sample(from, listed);
     }
     account(from);
-    if (!plan.is_near() && !hardening.on) [[likely]] {
+    if (hardening.on) [[unlikely]] {
+        allow_frees(size_class);
+    } else if (!plan.is_near()) [[likely]] {
         from.reuse(slots()[size_class].head, current_reuse_budget);
     }
     return true;
@@ -372,11 +374,6 @@ bool thread_heap::may_sweep() noexcept {
     return !hardening.on || ++fresh_pages_ % fresh_pages == 0;
 }
 
-/// Whether no other thread has a heap. late_heap is nobody's: whoever has one runs beside it.
-bool thread_heap::is_alone() const noexcept {
-    return process.active_heaps.load(std::memory_order_relaxed) <= 1 && this != &late_heap;
-}
-
 /// As host_misuse(). The lists are in order: if the report ends the program, a handler of SIGABRT
 /// may allocate, as crash reporters do.
 void thread_heap::report(misuse const& event) noexcept {
@@ -499,10 +496,6 @@ void thread_heap::tell_growth() noexcept {
 void thread_heap::count_handed(unsigned size_class, int blocks) noexcept {
     handed_bytes_ += blocks * static_cast<std::int64_t>(sizing::class_bytes(size_class));
     bump(handed[size_class], static_cast<std::uint64_t>(static_cast<std::int64_t>(blocks)));
-}
-
-std::uint64_t thread_heap::handed_so_far(unsigned size_class) const noexcept {
-    return handed[size_class].load(std::memory_order_relaxed);
 }
 
 std::size_t thread_heap::listed(unsigned size_class) const noexcept {

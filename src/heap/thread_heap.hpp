@@ -42,6 +42,8 @@ TARN_HIDDEN extern constinit process_page_map pages;
 /// Which functions a block is allocated with, and freed: modes that check compare the two.
 enum class family : std::uint8_t { malloc, new_one, new_array };
 
+enum class slack_length : std::uint8_t;  // heap/hardening.hpp
+
 /// What a free says of its block beside the address.
 struct told {
     family by;
@@ -108,10 +110,10 @@ public:
     /// In mode hardened, for a request of that class.
     [[nodiscard]] void* allocate_checked(unsigned size_class, std::size_t bytes) noexcept;
     // The hot halves of heap::allocate_hardened() and its kin, where alone they are defined.
-    template <class Slow>
+    template <slack_length Slack, class Slow>
     [[nodiscard]] void* allocate_cached(std::size_t bytes, Slow slow) noexcept;
-    template <class Slow>
-    auto deallocate_cached(page& home, void* ptr, Slow slow) noexcept;
+    template <slack_length Slack, class Slow>
+    void deallocate_cached(block_cache& own, page& home, void* ptr, Slow slow) noexcept;
     /// The common case of it. Null: the slow path must decide.
     [[nodiscard]] void* try_allocate_hardened(std::size_t bytes) noexcept;
     /// The common cases of a free in mode hardened. False: the slow path must decide.
@@ -176,6 +178,9 @@ public:
     /// In mode hardened, and where there was memory for it: what was freed waits here.
     [[nodiscard]] block_cache* cache() const noexcept { return cache_.get(); }
 
+    /// Whether no other thread has a heap. late_heap is nobody's: whoever has one runs beside it.
+    [[nodiscard]] bool is_alone() const noexcept;
+
     /// Blocks in there; by anybody.
     [[nodiscard]] std::uint32_t cached(unsigned size_class) const noexcept {
         block_cache const* const own = cache();
@@ -186,8 +191,16 @@ public:
         return (*lists())[size_class].current;
     }
 
-    /// Blocks handed out by class (0: large), those still in the list included. Written by the
-    /// owner, read by anybody, relaxed.
+    /// Blocks handed out by class (0: large), those still in the list or cached included. By
+    /// anybody.
+    [[nodiscard]] std::uint64_t handed_so_far(unsigned size_class) const noexcept {
+        block_cache const* const own = cache();
+        return handed[size_class].load(std::memory_order_relaxed) +
+               (own == nullptr ? 0 : own->room(size_class).placed.get());
+    }
+
+    /// The same without those placed in the cache, which that counts. Written by the owner, read by
+    /// anybody, relaxed.
     std::array<std::atomic<std::uint64_t>, sizing::class_count> handed{};
     std::atomic<std::uint64_t> cross_thread_frees{0};
     std::atomic<heap_phase> phase{heap_phase::unused};
@@ -220,13 +233,13 @@ private:
 
     [[nodiscard]] static block* pop(slot& from) noexcept;
     [[nodiscard]] static block_state* try_unlink(slot& from, unsigned size_class) noexcept;
-    template <class Slow>
-    auto finish_deallocation(cache_room& room, unsigned size_class, block_state& state, void* ptr,
-                             std::uint64_t mixed, Slow slow) noexcept;
     void enter_hardened() noexcept;
     [[nodiscard]] bool fill_cache(unsigned size_class) noexcept;
     void flush_cache(unsigned size_class, std::uint32_t keep) noexcept;
     [[nodiscard]] block* unlink_checked(unsigned size_class, block_state*& state) noexcept;
+    [[nodiscard]] bool make_room(unsigned size_class) noexcept;
+    void give_back(cached_block const& each, std::size_t block_bytes) noexcept;
+    void allow_frees(unsigned size_class) noexcept;
     void return_checked(block& freed) noexcept;
     void return_checked_list(unsigned size_class) noexcept;
     void drop_damaged_list(unsigned size_class) noexcept;
@@ -258,7 +271,6 @@ private:
     void look_at_strays(page& home) noexcept;
     void send_strays_home(unsigned size_class) noexcept;
     void send_home(block& stray) noexcept;
-    [[nodiscard]] bool is_alone() const noexcept;
     [[nodiscard]] static std::size_t share_of(std::size_t all_threads) noexcept;
     [[nodiscard]] static std::size_t kept_bytes_max() noexcept;
     [[nodiscard]] static std::size_t owned_bytes_max() noexcept;
@@ -270,7 +282,6 @@ private:
     void account(page& owned) noexcept;
     void tell_growth() noexcept;
     void count_handed(unsigned size_class, int blocks) noexcept;
-    [[nodiscard]] std::uint64_t handed_so_far(unsigned size_class) const noexcept;
     void stop_before_sample(page& from, int listed) noexcept;
     [[nodiscard]] bool may_reuse(unsigned size_class) noexcept;
     void shorten_list(page& from, int listed, int length) noexcept;

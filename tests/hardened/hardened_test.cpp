@@ -80,7 +80,7 @@ TEST(overflow, of_a_byte_is_told_when_the_block_is_freed) {
     }
 }
 
-TEST(overflow, anywhere_in_slack_up_to_48_bytes_is_told_with_its_offset) {
+TEST(overflow, anywhere_in_slack_up_to_33_bytes_is_told_with_its_offset) {
     constexpr std::size_t bytes = 300;  // of 320
     for (std::size_t offset = bytes; offset < 320; ++offset) {
         void* const block = tarn_malloc(bytes);
@@ -236,7 +236,8 @@ TEST(freed_block, is_not_the_next_one_handed_out) {
 }
 
 TEST(calloc, is_zero_after_any_use) {
-    for (std::size_t const bytes : {1U, 15U, 16U, 40U, 500U, 1000U, 3000U, 40'000U, 300'000U}) {
+    for (std::size_t const bytes :
+         {1U, 15U, 16U, 40U, 500U, 1000U, 1031U, 2095U, 3000U, 4103U, 40'015U, 300'000U}) {
         for (int i = 0; i < 100; ++i) {
             auto* const block = static_cast<char*>(tarn_calloc(1, bytes));
             ASSERT_EQ(std::count(block, block + bytes, 0), static_cast<std::ptrdiff_t>(bytes));

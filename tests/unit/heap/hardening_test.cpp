@@ -32,7 +32,7 @@ TEST(short_canary, sees_each_changed_byte_of_the_slack_and_no_other) {
     constexpr std::uint64_t canary = 0x8877'6655'4433'2211;
     for (std::size_t slack = 0; slack <= short_slack_max; ++slack) {
         for (std::size_t changed = 0; changed < 16; ++changed) {
-            std::array<std::byte, 16> block{};
+            alignas(16) std::array<std::byte, 16> block{};
             std::byte* const end = block.data() + block.size();
             write_short_canary(end, canary);
             ASSERT_TRUE(is_short_canary_whole(end, canary, slack));
@@ -54,20 +54,46 @@ TEST(canary, agrees_with_the_short_form) {
     }
 }
 
+constexpr std::size_t canary_test_bytes = 512;
+
+struct alignas(16) canary_test_block {
+    std::array<std::byte, canary_test_bytes> bytes;
+};
+
+TEST(canary, is_the_same_in_a_new_block_and_one_in_use_whose_bytes_stay) {
+    for (std::size_t requested = 0; requested <= canary_test_bytes; ++requested) {
+        canary_test_block used;
+        canary_test_block fresh;
+        used.bytes.fill(std::byte{0x77});
+        write_canary({used.bytes.data(), canary_test_bytes, requested});
+        for (std::size_t at = 0; at < requested; ++at) {
+            ASSERT_EQ(used.bytes[at], std::byte{0x77}) << requested << ' ' << at;
+        }
+        std::size_t const slack = canary_test_bytes - requested;
+        std::uint64_t const canary = canary_of(used.bytes.data());
+        fill_slack(fresh.bytes.data() + canary_test_bytes, canary, slack);
+        ASSERT_TRUE(is_canary_whole(fresh.bytes.data() + canary_test_bytes, canary, slack));
+        ASSERT_TRUE(is_canary_whole(used.bytes.data() + canary_test_bytes, canary, slack));
+        if (slack > slack_in_state_max) {
+            ASSERT_EQ(noted_slack(fresh.bytes.data() + canary_test_bytes, canary), slack);
+            ASSERT_EQ(noted_slack(used.bytes.data() + canary_test_bytes, canary), slack);
+        }
+    }
+}
+
 TEST(canary, tells_the_first_changed_byte_of_any_slack) {
-    constexpr std::size_t bytes = 512;
+    constexpr std::size_t bytes = canary_test_bytes;
     for (std::size_t requested = 0; requested <= bytes; ++requested) {
-        alignas(16) std::array<std::byte, bytes> block{};
-        block_extent const extent{block.data(), bytes, requested};
+        canary_test_block block{};
+        block_extent const extent{block.bytes.data(), bytes, requested};
         write_canary(extent);
         ASSERT_EQ(find_damage(extent), undamaged) << requested;
-        std::size_t const slack = bytes - requested;
         for (std::size_t at = 0; at < bytes; ++at) {
             bool const is_filled =
-                at >= requested && (slack < 16 || at < requested + 32 || at >= bytes - 16);
-            block[at] ^= std::byte{0x10};
+                at >= requested && (at < requested - requested % 16 + 32 || at >= bytes - 16);
+            block.bytes[at] ^= std::byte{0x10};
             ASSERT_EQ(find_damage(extent), is_filled ? at : undamaged) << requested << ' ' << at;
-            block[at] ^= std::byte{0x10};
+            block.bytes[at] ^= std::byte{0x10};
         }
     }
 }
