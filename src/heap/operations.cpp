@@ -186,6 +186,7 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
         return reallocate_in(heap, *home, ptr, bytes, caller);
     }
     std::size_t usable = home->block_bytes.get();
+    bool is_damaged = false;
     page_kind const kind = home->kind.load(std::memory_order_relaxed);
     if (kind == page_kind::guarded) [[unlikely]] {
         return &page_of_others;
@@ -196,7 +197,8 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
             report_freed(facts, "realloc", caller);
             return nullptr;
         }
-        if (facts.damage != undamaged) {
+        is_damaged = facts.damage != undamaged;
+        if (is_damaged) {
             report_overflow(facts, "realloc", caller);
         } else {
             usable = facts.extent.requested;
@@ -223,14 +225,19 @@ void* reallocate_here(thread_heap& heap, void* ptr, std::size_t bytes,
         }
     }
     bool const grows = bytes > usable && bytes >= grown_run_bytes_min;
-    void* const moved =
-        grows ? allocate_grown(heap, bytes, caller) : allocate_any(heap, bytes, caller);
+    void* moved = hardening.on && !grows ? heap.try_allocate_hardened(bytes) : nullptr;
+    if (moved == nullptr) {
+        moved = grows ? allocate_grown(heap, bytes, caller) : allocate_any(heap, bytes, caller);
+    }
     if (moved == nullptr) {
         return bytes <= usable ? ptr : nullptr;  // shrinking can't fail
     }
     std::memcpy(moved, ptr, std::min(usable, bytes));
-    if (hardening.on) [[unlikely]] {
+    if (is_damaged) [[unlikely]] {
         note_request(*home, ptr, usable);  // damage was reported once
+    }
+    if (hardening.on && heap.try_deallocate_hardened(ptr)) {
+        return moved;
     }
     // Somebody else may have freed it meanwhile, as nobody should.
     if (page_of(ptr) == home && home->kind.load(std::memory_order_relaxed) == kind) [[likely]] {
@@ -449,11 +456,10 @@ void deallocate_for(thread_heap* heap, void* ptr, void const* caller) noexcept {
     deallocate_told(heap, ptr, {.by = family::malloc}, caller);
 }
 
-void deallocate_told_slow(void* ptr, thread_heap* heap, std::size_t bytes, std::size_t alignment,
-                          family by) noexcept {
-    if (hardening.on && heap->cache() != nullptr) [[unlikely]] {
-        return deallocate_hardened(ptr, heap);  // no thread's that is diverted
-    }
+namespace {
+
+TARN_COLD void deallocate_told_plain_slow(void* ptr, thread_heap* heap, std::size_t bytes,
+                                          std::size_t alignment, family by) noexcept {
     if (ptr == nullptr || (!hardening.on && heap->try_adopt_stray(ptr)) ||
         deallocate_quickly(heap, ptr)) {
         return;
@@ -463,6 +469,15 @@ void deallocate_told_slow(void* ptr, thread_heap* heap, std::size_t bytes, std::
     }
     deallocate_told(heap, ptr, {.by = by, .bytes = bytes, .alignment = alignment},
                     __builtin_return_address(0));
+}
+
+}  // namespace
+
+void deallocate_told_slow(void* ptr, thread_heap* heap, std::size_t bytes, std::size_t alignment,
+                          family by) noexcept {
+    return hardening.on && heap->cache() != nullptr  // no thread's that is diverted
+               ? deallocate_hardened(ptr, heap)
+               : deallocate_told_plain_slow(ptr, heap, bytes, alignment, by);
 }
 
 void deallocate_emptied(void* ptr, page* home, thread_heap* heap) noexcept {

@@ -71,8 +71,12 @@ public:
         return allocated < near_from_;
     }
 
-    /// How many blocks more may be allocated so that it is still far.
+    /// How many blocks more may be allocated so that it is still far. A plan that is new begins
+    /// with the next refill.
     [[nodiscard]] constexpr std::uint64_t far_for(std::uint64_t allocated) const noexcept {
+        if (is_new()) {
+            return ~std::uint64_t{0};
+        }
         return is_far(allocated) ? near_from_ - 1 - allocated : 0;
     }
 
