@@ -453,14 +453,15 @@ TARN_NOINLINE void* allocate_hardened_geometric(std::size_t bytes, thread_heap* 
 }
 
 /// For classes above linear_max.
-TARN_NOINLINE void deallocate_hardened_geometric(void* ptr, thread_heap* heap) noexcept {
-    return heap->deallocate_cached<slack_length::any>(*heap->cache(), *pages.find(ptr), ptr,
+TARN_NOINLINE void deallocate_hardened_geometric(void* ptr, thread_heap* heap,
+                                                 page* home) noexcept {
+    return heap->deallocate_cached<slack_length::any>(*heap->cache(), *home, ptr,
                                                       &deallocate_hardened_slow);
 }
 
 /// For another heap's page, or nobody's.
-TARN_NOINLINE void deallocate_hardened_elsewhere(void* ptr, thread_heap* heap) noexcept {
-    page* const home = pages.find(ptr);
+TARN_NOINLINE void deallocate_hardened_elsewhere(void* ptr, thread_heap* heap,
+                                                 page* home) noexcept {
     // Whose page it is does not matter where there is one thread.
     if (!home->has_states() || !heap->is_alone()) {
         return deallocate_hardened_slow(ptr, heap);
@@ -485,10 +486,10 @@ void deallocate_hardened(void* ptr, thread_heap* heap) noexcept {
         return deallocate_hardened_slow(ptr, heap);
     }
     if (!home->owner.equals(heap)) [[unlikely]] {
-        return deallocate_hardened_elsewhere(ptr, heap);
+        return deallocate_hardened_elsewhere(ptr, heap, home);
     }
     if (home->size_class > sizing::linear_classes) [[unlikely]] {
-        return deallocate_hardened_geometric(ptr, heap);
+        return deallocate_hardened_geometric(ptr, heap, home);
     }
     return heap->deallocate_cached<slack_length::is_short>(*own, *home, ptr,
                                                            &deallocate_hardened_slow);

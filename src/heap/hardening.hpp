@@ -160,13 +160,17 @@ TARN_HOT void fill_slack(std::byte* end, std::uint64_t canary, std::size_t slack
                                             std::size_t slack) noexcept {
     first_granules const in{end, slack};
     std::byte const* const last = end - granule_bytes;
-    std::uint64_t words[2];
-    __builtin_memcpy(&words, last, sizeof words);
-    // Of the last granule, the last word may be a note.
-    std::uint64_t const in_last = (words[0] ^ canary) | (words[1] ^ last_canary(canary, slack));
-    std::uint64_t const in_second = changes_in(in.second, canary, 0);
-    return (changes_in(in.first, canary, in.skipped) | (in.second == last ? 0 : in_second) |
-            (in.first == last ? 0 : in_last)) == 0;
+    std::uint64_t changed = changes_in(in.first, canary, in.skipped);
+    if (slack > slack_in_state_max) [[unlikely]] {  // noted in the last word
+        std::uint64_t words[2];
+        __builtin_memcpy(&words, last, sizeof words);
+        changed |= (words[0] ^ canary) | (words[1] ^ last_canary(canary, slack));
+        return (changed | changes_in(in.second, canary, 0)) == 0;
+    }
+    // If all three are one, what is no slack counts in none.
+    std::size_t const skipped = in.first == last ? in.skipped : 0;
+    return (changed | changes_in(in.second, canary, skipped) | changes_in(last, canary, skipped)) ==
+           0;
 }
 
 /// A block, and what lies behind the bytes that were asked for.
