@@ -9,6 +9,7 @@
 #include "base/errno_keeper.hpp"
 #include "heap/hardening.hpp"
 #include "heap/process.hpp"
+#include "heap/slow_path.hpp"
 #include "heap/thread_heap.hpp"
 
 namespace tarn::impl::heap {
@@ -363,13 +364,12 @@ TARN_HOT void thread_heap::deallocate_cached(block_cache& own, page& home, void*
 }
 
 bool thread_heap::make_room(unsigned size_class) noexcept {
-    if (in_slow_path || process.orphans.load(std::memory_order_relaxed)) {
-        return false;
+    if (in_slow_path) {
+        return false;  // whoever frees in a handler amid an allocation is to be named
     }
     base::errno_keeper const keeper;
-    in_slow_path = true;
+    slow_path const inside{*this, "free", nullptr};
     flush_cache(size_class, cache_room_of(size_class) / 2);
-    in_slow_path = false;
     return true;
 }
 
@@ -377,6 +377,10 @@ bool thread_heap::try_deallocate_hardened(void* ptr) noexcept {
     page* home = pages.find(ptr);
     block_cache* const own = cache();
     if (home == nullptr || own == nullptr || !home->has_states()) {
+        return false;
+    }
+    // Whose page it is does not matter where there is one thread.
+    if (!home->owner.equals(this) && !is_alone()) {
         return false;
     }
     unsigned const size_class = home->size_class;
@@ -388,14 +392,14 @@ bool thread_heap::try_deallocate_hardened(void* ptr) noexcept {
         if (!make_room(size_class)) {
             return false;
         }
-        home = pages.find(ptr);  // it may be gone if `ptr` is no live block
-        if (home == nullptr || !home->has_states() || home->size_class != size_class) {
+        home = pages.find(ptr);  // it may be gone if `ptr` is no live block, or not ours any more
+        if (home == nullptr || !home->has_states() || home->size_class != size_class ||
+            (!home->owner.equals(this) && !is_alone())) {
             return false;
         }
     }
-    // Whose page it is does not matter where there is one thread.
     std::size_t const number = number_of(*home, room.reciprocal, ptr);
-    if ((!home->owner.equals(this) && !is_alone()) || number == no_block) {
+    if (number == no_block) {
         return false;
     }
     block_state& state = home->states.get()[number];
