@@ -23,6 +23,22 @@ using namespace tarn::impl::heap;
 using tarn::test::heap_test;
 using tarn::test::scoped_heap;
 
+TEST(sample_plan, says_for_how_many_blocks_it_stays_far) {
+    random_source numbers{3};
+    sample_plan plan;
+    EXPECT_EQ(plan.far_for(0), ~std::uint64_t{0}) << "it begins with a refill";
+    constexpr std::uint64_t allocated = 1000;
+    for (int i = 0; i < 100; ++i) {
+        plan.begin(allocated, {.mean = 500, .near = 4}, numbers);
+        std::uint64_t const frees = plan.far_for(allocated);
+        EXPECT_FALSE(plan.is_far(allocated + frees + 1)) << frees;
+        EXPECT_EQ(plan.is_far(allocated), plan.is_far(allocated + frees)) << frees;
+        EXPECT_EQ(plan.far_for(allocated + frees), 0U);
+    }
+    plan.never();
+    EXPECT_GT(plan.far_for(allocated), std::uint64_t{1} << 60);
+}
+
 TEST(random_source, draws_gaps_with_the_given_mean) {
     random_source numbers{1};
     for (std::uint64_t const mean : {1UL, 10UL, 1000UL, 1'000'000UL}) {
