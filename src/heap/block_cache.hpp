@@ -3,11 +3,11 @@
 //
 // Threads    the owner of the heap; others read how many there are
 // Always     what is freed waits in line until so many more are freed (cache_delay_of()); then it
-// is
-//            the next one handed out. What the straight paths of malloc and free have to know of a
-//            class is one line, and two comparisons each tell them whether they may serve. Those
-//            that wait count as outside of their pages, as if they were in the heap's allocation
-//            list, and may be of several pages. Apart from blocks: no overflow reaches it.
+//            is the next one handed out. What the straight paths of malloc and free have to know
+//            of a class is one line, and two comparisons each tell them whether they may serve.
+//            Those that wait count as outside of their pages, as if they were in the heap's
+//            allocation list, and may be of several pages. Apart from blocks: no overflow reaches
+//            it.
 // Cost       40 KiB a thread, of which only what is used is touched
 // Source     docs/design/hardened.md
 // Tests      unit/heap/block_cache_test.cpp

@@ -27,7 +27,7 @@ JOBS = 2
 # of their time, where that there is one is what counts.
 TARN_MODES = {
     "fast": {"TARN_MODE": "fast", "TARN_OPTIONS": "sample_interval_bytes=0"},
-    "hardened": {"TARN_MODE": "hardened"},
+    "hardened": {"TARN_MODE": "hardened", "TARN_OPTIONS": "sample_interval_bytes=0"},
     "debug": {"TARN_MODE": "debug", "TARN_OPTIONS": "stack_frames=0"},
     "pages": {"TARN_MODE": "debug", "TARN_OPTIONS": "stack_frames=0,debug=pages"},
 }
