@@ -39,7 +39,10 @@ enum class lock_rank : std::uint8_t {
     lane_records = 51,  // new lanes
     user_heap_records = 52,
     state_records = 53,  // new records of the states of blocks
-    cache_records = 54   // new records of block caches
+    cache_records = 54,  // new records of block caches
+    shm_gate = 59,       // files of shared segments that have no client yet, or no more
+    shm_repair = 60,     // what one thread at a time does for a shared segment
+    shm_clients = 61     // attachments of shared segments that this process has
 };
 
 // clang-format off
