@@ -93,6 +93,11 @@ public:
         return value_of(word_.fetch(change, order, "or"));
     }
 
+    T fetch_and(T value, std::memory_order order) noexcept {
+        auto const change = [=](std::uint64_t bits) { return bits & bits_of(value); };
+        return value_of(word_.fetch(change, order, "and"));
+    }
+
     bool compare_exchange_strong(T& expected, T wanted, std::memory_order success,
                                  std::memory_order failure) noexcept {
         std::uint64_t bits = bits_of(expected);
