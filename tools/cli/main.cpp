@@ -16,6 +16,7 @@
 #include "doctor_command.hpp"
 #include "failure.hpp"
 #include "run_command.hpp"
+#include "shm_command.hpp"
 #include "stat_command.hpp"
 #include "symbolize_command.hpp"
 #include "top_command.hpp"
@@ -89,6 +90,11 @@ int run(int argc, char** argv) {
         app.add_subcommand("top", "Show a live table of the processes on Tarn");
     describe(*top_app, overview);
 
+    shm_request sharing;
+    CLI::App* const shm_app =
+        app.add_subcommand("shm", "Show segments of shared memory, and who holds what in them");
+    describe(*shm_app, sharing);
+
     symbolize_request reading;
     CLI::App* const symbolize_app =
         app.add_subcommand("symbolize", "Put functions, files and lines into a report");
@@ -125,6 +131,9 @@ int run(int argc, char** argv) {
             throw failure{"top: shows all processes; see tarn top --help"};
         }
         return run_top(overview);
+    }
+    if (&chosen == shm_app) {
+        return run_shm(chosen, sharing);
     }
     if (&chosen == symbolize_app) {
         reading.files.insert(reading.files.end(), program.begin(), program.end());
