@@ -1,6 +1,7 @@
 /* tarn/shm.h - pools of chunks in memory that several processes share, which no death can break.
  *
- *     tarn_shm_pool const pools[] = {{.chunk_bytes = 256, .count = 1000}, {.chunk_bytes = 4096, .count = 100}};
+ *     tarn_shm_pool const pools[] = {{.chunk_bytes = 256, .count = 1000},
+ *                                    {.chunk_bytes = 4096, .count = 100}};
  *     tarn_shm_config config = TARN_SHM_CONFIG_DEFAULT;
  *     config.pools = pools;
  *     config.pool_count = 2;
@@ -15,7 +16,10 @@
  *         tarn_shm_release(camera, chunk.reference);         // when the other one holds it
  *     }
  *     // there:
- *     if (tarn_shm_hold(camera, reference, &chunk) == 0) { ... tarn_shm_release(camera, reference); }
+ *     if (tarn_shm_hold(camera, reference, &chunk) == 0) {
+ *         ...
+ *         tarn_shm_release(camera, reference);
+ *     }
  *     tarn_shm_detach(camera);
  *
  * A *segment* is a file in memory with a name in a domain, or without one. A *client* is one
@@ -33,9 +37,10 @@
  * Security   segments have mode 0600 and lie in a directory of the same user, of mode 0700, unless
  *            asked otherwise; what lies in a segment is checked before it is used. A client that
  *            may write can spoil others' payloads and use up all chunks. Who may write to the file
- *            of a segment with a name can shorten it, which faults others; those without are sealed.
- * Cost       tarn_shm_allocate and tarn_shm_release together: two atomic operations each, on words
- *            that other clients seldom touch
+ *            of a segment with a name can shorten it, which faults others; those without are
+ *            sealed.
+ * Cost       tarn_shm_take and tarn_shm_give of a chunk: an atomic operation each, on words that
+ *            other clients seldom touch; tarn_shm_allocate and tarn_shm_release: five together
  * Needs      Linux 3.15 (file locks that belong to a descriptor); a file system in memory
  * Source     docs/design/shm.md
  */
@@ -59,28 +64,28 @@ extern "C" {
 
 enum tarn_shm_error {
     TARN_SHM_OK = 0,
-    TARN_SHM_INVALID = 1,        /**< an argument: failure says which */
-    TARN_SHM_NOT_FOUND = 2,      /**< no segment of this name, or id */
-    TARN_SHM_EXISTS = 3,         /**< there is one */
-    TARN_SHM_FULL = 4,           /**< the file system has no room */
-    TARN_SHM_NO_MEMORY = 5,      /**< this process can have no more memory, or address space */
-    TARN_SHM_DENIED = 6,         /**< access rights, an owner who is not the user, a symbolic link */
-    TARN_SHM_INCOMPATIBLE = 7,   /**< no segment, or of another version or layout */
-    TARN_SHM_DAMAGED = 8,        /**< its header is not what it was when it was made */
-    TARN_SHM_TOO_MANY = 9,       /**< TARN_SHM_CLIENTS_MAX are attached; or no id is left */
-    TARN_SHM_IN_USE = 10,        /**< somebody is attached */
-    TARN_SHM_EXHAUSTED = 11,     /**< no chunk is free, nor became so in time */
-    TARN_SHM_TOO_LARGE = 12,     /**< no pool has such chunks */
-    TARN_SHM_STALE = 13,         /**< all holders have released the chunk */
-    TARN_SHM_NOT_HELD = 14,      /**< released more often than held */
-    TARN_SHM_READ_ONLY = 15,     /**< this client may not write payloads */
-    TARN_SHM_FORKED = 16,        /**< this process has the client from its parent */
-    TARN_SHM_SYSTEM = 17         /**< another refusal of the system: failure has its errno */
+    TARN_SHM_INVALID = 1,      /**< an argument: failure says which */
+    TARN_SHM_NOT_FOUND = 2,    /**< no segment of this name, or id */
+    TARN_SHM_EXISTS = 3,       /**< there is one */
+    TARN_SHM_FULL = 4,         /**< the file system has no room */
+    TARN_SHM_NO_MEMORY = 5,    /**< this process can have no more memory, or address space */
+    TARN_SHM_DENIED = 6,       /**< access rights, an owner who is not the user, a symbolic link */
+    TARN_SHM_INCOMPATIBLE = 7, /**< no segment, or of another version or layout */
+    TARN_SHM_DAMAGED = 8,      /**< its header is not what it was when it was made */
+    TARN_SHM_TOO_MANY = 9,     /**< TARN_SHM_CLIENTS_MAX are attached; or no id is left */
+    TARN_SHM_IN_USE = 10,      /**< somebody is attached */
+    TARN_SHM_EXHAUSTED = 11,   /**< no chunk is free, nor became so in time */
+    TARN_SHM_TOO_LARGE = 12,   /**< no pool has such chunks */
+    TARN_SHM_STALE = 13,       /**< all holders have released the chunk */
+    TARN_SHM_NOT_HELD = 14,    /**< released more often than held */
+    TARN_SHM_READ_ONLY = 15,   /**< this client may not write payloads */
+    TARN_SHM_FORKED = 16,      /**< this process has the client from its parent */
+    TARN_SHM_SYSTEM = 17       /**< another refusal of the system: failure has its errno */
 };
 
 typedef struct tarn_shm_failure {
-    int code;      /**< a tarn_shm_error */
-    int system;    /**< errno, or 0 */
+    int code;       /**< a tarn_shm_error */
+    int system;     /**< errno, or 0 */
     char text[248]; /**< what, where, why: one line of English, without a newline */
 } tarn_shm_failure;
 
@@ -98,31 +103,33 @@ typedef struct tarn_shm_config {
     tarn_shm_pool const* pools; /**< in any order; no two of one size and alignment */
     size_t pool_count;          /**< 1 to TARN_SHM_POOLS_MAX */
     char const* domain;         /**< null: the user's own */
-    unsigned mode;              /**< access rights of the file: 0600, or 0660 for a group's domain */
+    unsigned mode; /**< access rights of the file: 0600, or 0660 for a group's domain */
 } tarn_shm_config;
 
-#define TARN_SHM_CONFIG_DEFAULT {sizeof(tarn_shm_config), NULL, 0, NULL, 0600}
+#define TARN_SHM_CONFIG_DEFAULT \
+    { sizeof(tarn_shm_config), NULL, 0, NULL, 0600 }
 
 /* A domain is where segments have their names. Null is the user's own, /dev/shm/tarn.UID. A name
  * (as a segment's) is /dev/shm/tarn.UID.NAME. A path that begins with '/' is that
  * directory, which has to exist; it may be a group's. */
 
 typedef struct tarn_shm_attaching {
-    size_t size;            /**< sizeof(tarn_shm_attaching) */
-    char const* domain;     /**< null: the user's own */
-    char const* label;      /**< what `tarn shm who` calls this client; null: the program's name */
-    int payload_read_only;  /**< 1: payloads are mapped so that a write to them is a fault */
-    void* address;          /**< where to map it, a page's start; null: anywhere */
+    size_t size;           /**< sizeof(tarn_shm_attaching) */
+    char const* domain;    /**< null: the user's own */
+    char const* label;     /**< what `tarn shm who` calls this client; null: the program's name */
+    int payload_read_only; /**< 1: payloads are mapped so that a write to them is a fault */
+    void* address;         /**< where to map it, a page's start; null: anywhere */
 } tarn_shm_attaching;
 
-#define TARN_SHM_ATTACHING_DEFAULT {sizeof(tarn_shm_attaching), NULL, NULL, 0, NULL}
+#define TARN_SHM_ATTACHING_DEFAULT \
+    { sizeof(tarn_shm_attaching), NULL, NULL, 0, NULL }
 
 /** An attachment. */
 typedef struct tarn_shm tarn_shm;
 
 /** One chunk, held. */
 typedef struct tarn_shm_chunk {
-    uint64_t reference;     /**< names it, for all processes: segment, pool, number, generation */
+    uint64_t reference; /**< names it, for all processes: segment, pool, number, generation */
     void* payload;
     void* user_header;      /**< null: the pool has none */
     uint64_t payload_bytes; /**< as asked for */
@@ -138,7 +145,8 @@ typedef struct tarn_shm_asking {
     uint32_t wait_ms;     /**< 0; TARN_SHM_WAIT_FOR_EVER */
 } tarn_shm_asking;
 
-#define TARN_SHM_ASKING_DEFAULT {4, 0}
+#define TARN_SHM_ASKING_DEFAULT \
+    { 4, 0 }
 
 /** "out of room" and the like, for a tarn_shm_error. */
 TARN_API char const* tarn_shm_error_text(int error) TARN_NOEXCEPT;
@@ -184,8 +192,7 @@ TARN_API int tarn_shm_remove(char const* name, char const* domain, int also_in_u
 /** A chunk of at least `bytes`, aligned to `alignment` (0: 64, or what its pool has). Its contents
  *  are what was there before. */
 TARN_API int tarn_shm_allocate(tarn_shm* client, uint64_t bytes, uint32_t alignment,
-                               tarn_shm_asking const* asking,
-                               tarn_shm_chunk* chunk) TARN_NOEXCEPT;
+                               tarn_shm_asking const* asking, tarn_shm_chunk* chunk) TARN_NOEXCEPT;
 
 /** Up to `most` chunks of one pool, at most 64, for the caller alone: nobody else may be told their
  *  references until tarn_shm_share. The number of them; 0: none is free, or they may not be had.
@@ -223,9 +230,9 @@ TARN_API int tarn_shm_describe(tarn_shm* client, uint64_t reference,
  *  tarn_shm_error, negative. */
 TARN_API int tarn_shm_recover(tarn_shm* client) TARN_NOEXCEPT;
 
-/** The same, as soon as one dies: waits for that, at most so long. Clients of the same pid namespace
- *  are told by the system at once, others looked for every 100 ms. For a thread that a program has
- *  for it; without one the dead are found when a chunk is missed. */
+/** The same, as soon as one dies: waits for that, at most so long. Clients of the same pid
+ *  namespace are told by the system at once, others looked for every 100 ms. For a thread that a
+ *  program has for it; without one the dead are found when a chunk is missed. */
 TARN_API int tarn_shm_housekeep(tarn_shm* client, uint32_t most_ms) TARN_NOEXCEPT;
 
 /* What there is to see, for programs and for `tarn shm`. */
@@ -235,13 +242,13 @@ typedef struct tarn_shm_info {
     char name[TARN_SHM_NAME_MAX + 1];
     uint32_t id;
     uint32_t pool_count;
-    uint32_t client;         /**< number of the own one, TARN_SHM_CLIENTS_MAX for an observer */
-    uint32_t clients;        /**< number of those that are attached */
-    uint64_t control_bytes;  /**< all but the chunks */
-    uint64_t payload_bytes;  /**< of the chunks, when all pools have grown */
-    uint64_t ready_bytes;    /**< of those, with memory */
-    uint64_t recoveries;     /**< of dead clients, so far */
-    void const* base;        /**< of the mapping */
+    uint32_t client;        /**< number of the own one, TARN_SHM_CLIENTS_MAX for an observer */
+    uint32_t clients;       /**< number of those that are attached */
+    uint64_t control_bytes; /**< all but the chunks */
+    uint64_t payload_bytes; /**< of the chunks, when all pools have grown */
+    uint64_t ready_bytes;   /**< of those, with memory */
+    uint64_t recoveries;    /**< of dead clients, so far */
+    void const* base;       /**< of the mapping */
     uint64_t mapped_bytes;
 } tarn_shm_info;
 
@@ -250,29 +257,29 @@ typedef struct tarn_shm_pool_info {
     uint64_t stride_bytes;
     uint32_t alignment;
     uint32_t user_header_bytes;
-    uint32_t ready;      /**< chunks with memory */
+    uint32_t ready; /**< chunks with memory */
     uint32_t count_most;
-    uint32_t free;       /**< chunks that nobody holds */
+    uint32_t free; /**< chunks that nobody holds */
 } tarn_shm_pool_info;
 
 typedef struct tarn_shm_client_info {
-    int state;               /**< 0: free. 1: alive. 2: dead, not recovered yet */
-    uint32_t generation;     /**< clients this slot had so far */
-    int32_t process_id;      /**< as itself sees it */
+    int state;           /**< 0: free. 1: alive. 2: dead, not recovered yet */
+    uint32_t generation; /**< clients this slot had so far */
+    int32_t process_id;  /**< as itself sees it */
     uint32_t user_id;
-    uint64_t namespace_id;   /**< inode of its pid namespace */
-    uint64_t started;        /**< start of the process, in clock ticks since boot */
-    uint64_t held;           /**< chunks */
-    uint64_t held_bytes;     /**< of those, with their strides */
-    uint64_t allocations;    /**< chunks that could be shared, so far */
+    uint64_t namespace_id; /**< inode of its pid namespace */
+    uint64_t started;      /**< start of the process, in clock ticks since boot */
+    uint64_t held;         /**< chunks */
+    uint64_t held_bytes;   /**< of those, with their strides */
+    uint64_t allocations;  /**< chunks that could be shared, so far */
     char label[TARN_SHM_LABEL_MAX + 1];
 } tarn_shm_client_info;
 
 typedef struct tarn_shm_chunk_info {
-    uint64_t holders;        /**< a bit for each client */
+    uint64_t holders; /**< a bit for each client */
     uint32_t generation;
-    uint32_t hint;           /**< 1: said to be free, perhaps */
-    uint64_t sequence;       /**< what its allocating client wrote, perhaps long ago */
+    uint32_t hint;     /**< 1: said to be free, perhaps */
+    uint64_t sequence; /**< what its allocating client wrote, perhaps long ago */
     uint64_t payload_bytes;
     uint32_t origin;
 } tarn_shm_chunk_info;
@@ -319,7 +326,8 @@ TARN_API uint64_t tarn_shm_relative(void const* pointer) TARN_NOEXCEPT;
 /** And back, to where this process has it: null for 0, and for what is not `bytes` aligned to
  *  `alignment` inside of a segment. One that is not attached is looked for in the domain `domain`
  *  and mapped for reading. Cost: a load and a few comparisons where it is mapped. */
-TARN_API void* tarn_shm_absolute(uint64_t relative, uint64_t bytes, uint64_t alignment) TARN_NOEXCEPT;
+TARN_API void* tarn_shm_absolute(uint64_t relative, uint64_t bytes,
+                                 uint64_t alignment) TARN_NOEXCEPT;
 
 /** Whence tarn_shm_absolute maps segments that are not attached: a domain, as above. The segments
  *  stay mapped until the process ends, or tarn_shm_unmap_all. */
