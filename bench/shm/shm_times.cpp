@@ -12,6 +12,7 @@
 //   boost        Boost.Interprocess: managed_shared_memory, its default algorithm
 //   iceoryx      loan and release of an untyped publisher; its daemon is started for it
 // How Tarn fares with two processes, at a death and in attaching, `tarn shm bench` measures.
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -40,6 +41,7 @@
 #endif
 
 #ifdef BENCH_HAS_ICEORYX
+#include <iceoryx_hoofs/log/logmanager.hpp>
 #include <iceoryx_posh/popo/untyped_publisher.hpp>
 #include <iceoryx_posh/runtime/posh_runtime.hpp>
 #endif
@@ -142,7 +144,14 @@ public:
         std::string flag = "-l";
         std::string level = "off";
         char* arguments[] = {program.data(), flag.data(), level.data(), nullptr};
-        if (::posix_spawnp(&pid_, program.c_str(), nullptr, nullptr, arguments, environ) != 0) {
+        posix_spawn_file_actions_t quietly;
+        ::posix_spawn_file_actions_init(&quietly);
+        ::posix_spawn_file_actions_addopen(&quietly, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+        ::posix_spawn_file_actions_addopen(&quietly, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+        int const error =
+            ::posix_spawnp(&pid_, program.c_str(), &quietly, nullptr, arguments, environ);
+        ::posix_spawn_file_actions_destroy(&quietly);
+        if (error != 0) {
             pid_ = 0;
             throw std::runtime_error{"iox-roudi cannot be started"};
         }
@@ -166,6 +175,8 @@ private:
 };
 
 void add_iceoryx(std::vector<competitor>& to) {
+    iox::log::LogManager::GetLogManager().SetDefaultLogLevel(
+        iox::log::LogLevel::kOff, iox::log::LogLevelOutput::kHideLogLevel);
     auto const daemon = std::make_shared<roudi>();
     iox::runtime::PoshRuntime::initRuntime("tarn-bench");  // waits for the daemon
     auto const publisher = std::make_shared<iox::popo::UntypedPublisher>(
