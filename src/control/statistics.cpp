@@ -274,12 +274,14 @@ void collection::add_space() noexcept {
     result_.metadata_bytes = process.descriptors.committed_bytes() +
                              process.heaps.committed_bytes() + heap::pages.committed_bytes() +
                              process.lanes.committed_bytes() + process.states.committed_bytes() +
+                             process.caches.committed_bytes() +
                              process.user_heaps.committed_bytes() + space.metadata_bytes;
     result_.mapped_bytes = process.space.budget().charged() + result_.metadata_bytes;
     result_.reserved_bytes = space.reserved_bytes +
                              process.huge_reserved_bytes.load(std::memory_order_relaxed) +
                              process.descriptors.reserved_bytes() + process.heaps.reserved_bytes() +
                              process.lanes.reserved_bytes() + process.states.reserved_bytes() +
+                             process.caches.reserved_bytes() +
                              process.user_heaps.reserved_bytes() + heap::pages.reserved_bytes();
     tarn_limits const limits = current_limits();
     result_.soft_limit_bytes = limits.soft_bytes;

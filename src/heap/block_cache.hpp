@@ -118,6 +118,7 @@ struct alignas(64) cache_room {
         entries[placed.get() & ring_mask] = {.at = at, .state = &state};
         std::atomic_signal_fence(std::memory_order_release);
         placed.add(1);
+        std::atomic_signal_fence(std::memory_order_release);
         never_placed.set(static_cast<std::uint16_t>(never_placed.get() - 1));
     }
 };

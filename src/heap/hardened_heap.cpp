@@ -2,6 +2,7 @@
 // heap/thread_heap.hpp, heap/block_cache.hpp, heap/hardening.hpp.
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/bits.hpp"
@@ -269,10 +270,15 @@ void thread_heap::flush_cache(unsigned size_class, std::uint32_t keep) noexcept 
         give_back(each, room.block_bytes);
     }
     if (keep == 0) {
-        std::uint32_t const waiting = room.waiting();
+        // A copy: a report may lead to a free, which places its block in the ring.
+        std::array<cached_block, cache_delay_of(1)> waited;
+        std::uint32_t const count = room.waiting();
+        for (std::uint32_t i = 0; i < count; ++i) {
+            waited[i] = cache()->waiting(size_class, i);
+        }
         cache()->clear_waiting(size_class);
-        for (std::uint32_t i = 0; i < waiting; ++i) {
-            give_back(cache()->waiting(size_class, i), room.block_bytes);
+        for (std::uint32_t i = 0; i < count; ++i) {
+            give_back(waited[i], room.block_bytes);
         }
     }
 }
@@ -370,6 +376,9 @@ bool thread_heap::make_room(unsigned size_class) noexcept {
     base::errno_keeper const keeper;
     slow_path const inside{*this, "free", nullptr};
     flush_cache(size_class, cache_room_of(size_class) / 2);
+    if (is_over_) {
+        shed();
+    }
     return true;
 }
 
@@ -395,6 +404,10 @@ bool thread_heap::try_deallocate_hardened(void* ptr) noexcept {
         home = pages.find(ptr);  // it may be gone if `ptr` is no live block, or not ours any more
         if (home == nullptr || !home->has_states() || home->size_class != size_class ||
             (!home->owner.equals(this) && !is_alone())) {
+            return false;
+        }
+        // So may the room: who wraps the system's calls, or gets a report, may free in there.
+        if (!own->is_open(size_class) || !room.has_room()) {
             return false;
         }
     }
@@ -440,6 +453,14 @@ bool thread_heap::try_post_hardened(void* ptr) noexcept {
         clear_freed(ptr, home->block_bytes.get());
     }
     base::errno_keeper const keeper;
+    if (home->remote.load().how() == hold::adrift) {
+        slow_path const inside{*this, "free", nullptr};  // a page that comes may send others away
+        free_elsewhere(*home, ptr);
+        if (is_over_) {
+            shed();
+        }
+        return true;
+    }
     in_slow_path = true;
     free_elsewhere(*home, ptr);
     if (is_over_) {

@@ -111,10 +111,17 @@ constexpr std::uint8_t state_collected = 254;
 void collect_cached(block_cache const& cache, stray_chain& chain) noexcept {
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
         for (std::uint32_t i = 0; i < cache.count(size_class); ++i) {
-            if (cache.entry(size_class, i).state->load(std::memory_order_relaxed) == state_free) {
-                cache.entry(size_class, i).state->store(state_collected, std::memory_order_relaxed);
-                write_link(cache.entry(size_class, i).at, chain.first);
-                chain.first = cache.entry(size_class, i).at;
+            // The fork may have been amid a store: of an entry's two words one may be another's.
+            block* const at = cache.entry(size_class, i).at;
+            page* const home = pages.find(at);
+            if (home == nullptr || !home->has_states()) {
+                continue;
+            }
+            block_state& state = home->states.get()[home->index_of(at)];
+            if (state.load(std::memory_order_relaxed) == state_free) {
+                state.store(state_collected, std::memory_order_relaxed);
+                write_link(at, chain.first);
+                chain.first = at;
                 ++chain.count;
             }
         }

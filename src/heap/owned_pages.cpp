@@ -57,8 +57,11 @@ void thread_heap::end_reuse(unsigned size_class) noexcept {
 /// What rests, since then or anyhow, is reused.
 void thread_heap::resume_reuse(unsigned size_class) noexcept {
     if (block_cache* const own = cache()) {
-        own->open(size_class);
-        return allow_frees(size_class);
+        if (size_class != 0) {  // large blocks are not cached
+            own->open(size_class);
+            allow_frees(size_class);
+        }
+        return;
     }
     if (!is_alone() || hardening.on || sizing::class_bytes(size_class) > reused_when_full_max) {
         return;

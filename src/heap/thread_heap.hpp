@@ -195,8 +195,10 @@ public:
     /// anybody.
     [[nodiscard]] std::uint64_t handed_so_far(unsigned size_class) const noexcept {
         block_cache const* const own = cache();
-        return handed[size_class].load(std::memory_order_relaxed) +
-               (own == nullptr ? 0 : own->room(size_class).placed.get());
+        // acquire: pairs with the release in bump(). What was placed is read afterwards, so that
+        // the sum never is less than what it was.
+        std::uint64_t const counted = handed[size_class].load(std::memory_order_acquire);
+        return counted + (own == nullptr ? 0 : own->room(size_class).placed.get());
     }
 
     /// The same without those placed in the cache, which that counts. Written by the owner, read by
@@ -219,7 +221,7 @@ private:
 
     static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
         // One writer: no read-modify-write needed.
-        counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+        counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_release);
     }
 
     [[nodiscard]] static int stray_reuse_budget(unsigned size_class) noexcept;
