@@ -37,10 +37,10 @@
 
 #if __has_include(<boost/interprocess/managed_shared_memory.hpp>)
 #include <boost/interprocess/managed_shared_memory.hpp>
-#define BENCH_HAS_BOOST 1
+#define TARN_BENCH_BOOST 1
 #endif
 
-#ifdef BENCH_HAS_ICEORYX
+#ifdef TARN_BENCH_ICEORYX
 #include <iceoryx_hoofs/log/logmanager.hpp>
 #include <iceoryx_posh/popo/untyped_publisher.hpp>
 #include <iceoryx_posh/runtime/posh_runtime.hpp>
@@ -112,7 +112,7 @@ void add_tarn(std::vector<competitor>& to) {
                   {}});
 }
 
-#ifdef BENCH_HAS_BOOST
+#ifdef TARN_BENCH_BOOST
 void add_boost(std::vector<competitor>& to) {
     namespace ipc = boost::interprocess;
 
@@ -135,7 +135,7 @@ void add_boost(std::vector<competitor>& to) {
 }
 #endif
 
-#ifdef BENCH_HAS_ICEORYX
+#ifdef TARN_BENCH_ICEORYX
 /// The daemon without which there are no iceoryx pools.
 class roudi {
 public:
@@ -215,10 +215,10 @@ int main(int argc, char** argv) {
                        },
                        {}});
         add_tarn(all);
-#ifdef BENCH_HAS_BOOST
+#ifdef TARN_BENCH_BOOST
         add_boost(all);
 #endif
-#ifdef BENCH_HAS_ICEORYX
+#ifdef TARN_BENCH_ICEORYX
         add_iceoryx(all);
 #endif
         for (competitor& each : all) {

@@ -87,6 +87,7 @@ bool is_whole_in_cache(cached_block const& each, std::size_t block_bytes) noexce
 /// Takes the first block off a list. Null: it is not as it was left, and nothing changed.
 block_state* thread_heap::try_unlink(slot& from, unsigned size_class) noexcept {
     block* const head = from.head;
+    TARN_ASSERT(head != nullptr);
     page& home = *from.current;
     std::size_t const number = number_of(home, sizing::class_reciprocal(size_class), head);
     if (number == no_block || !is_whole(head)) {

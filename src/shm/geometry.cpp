@@ -63,7 +63,7 @@ int take_pool(tarn_shm_pool const& asked, std::size_t number, pool_row& row,
 bool lay_out(header& planned) noexcept {
     planned.shared_at = planned.page_bytes;
     planned.slots_at = planned.shared_at + align_up(sizeof(shared_words), sizeof(client_slot));
-    std::uint64_t at = planned.slots_at + clients_most * sizeof(client_slot);
+    std::uint64_t at = planned.slots_at + std::uint64_t{clients_most} * sizeof(client_slot);
     for (std::size_t i = 0; i < planned.pool_count; ++i) {
         pool_row& row = planned.pools[i];
         row.truths_at = at;

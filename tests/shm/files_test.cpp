@@ -31,7 +31,6 @@ using tarn::test::create_segment;
 using tarn::test::pool_info_of;
 using tarn::test::pool_of;
 using tarn::test::random_stream;
-using tarn::test::remove_segment;
 using tarn::test::scaled;
 using tarn::test::shm_client;
 using tarn::test::what_is_wrong;

@@ -207,7 +207,8 @@ std::vector<interval> points_of(std::vector<interval> const& in, std::size_t mos
     }
     tarn::test::random_stream random{seed_of_this_run()};
     std::size_t const here = std::min(most, all) * (tarn::test::soaking() ? 10 : 1);
-    std::size_t const stride = std::max<std::size_t>(1, all / here) * thinned;
+    std::size_t const stride =
+        std::max<std::size_t>(1, all / std::max<std::size_t>(1, here)) * thinned;
     std::size_t until_next = random.below(stride);
     std::vector<interval> points;
     for (interval each : in) {

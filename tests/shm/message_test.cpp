@@ -38,7 +38,7 @@ struct order {
 /// What the message says, followed as a receiver must; empty where something leads out.
 std::string read(std::span<std::byte const> chunk) {
     message_view const message{chunk};
-    order const* const root = message.root<order>();
+    auto const* const root = message.root<order>();
     if (root == nullptr) {
         return {};
     }
@@ -66,7 +66,7 @@ std::string read(std::span<std::byte const> chunk) {
 }
 
 bool write(message_builder& to) {
-    order* const root = to.make<order>();
+    auto* const root = to.make<order>();
     if (root == nullptr || !to.assign(root->customer, "Ada") || !to.resize(root->items, 2)) {
         return false;
     }

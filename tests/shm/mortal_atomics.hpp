@@ -19,21 +19,21 @@ inline constexpr unsigned lives_on = UINT32_MAX;
 
 class dying_scenario : public scenario {
 public:
-    dying_scenario() noexcept { current_ = this; }
+    dying_scenario() noexcept { current = this; }
 
-    ~dying_scenario() override { current_ = nullptr; }
+    ~dying_scenario() override { current = nullptr; }
 
     /// Counts an operation of the thread that runs. False: it is dead.
     static bool may_go_on() noexcept {
         unsigned const thread = explored_thread();
-        if (current_ == nullptr || thread >= explored_threads_most ||
-            current_->left_[thread] == lives_on) {
+        if (current == nullptr || thread >= explored_threads_most ||
+            current->left_[thread] == lives_on) {
             return true;
         }
-        if (current_->left_[thread] == 0) {
+        if (current->left_[thread] == 0) {
             return false;
         }
-        --current_->left_[thread];
+        --current->left_[thread];
         return true;
     }
 
@@ -46,7 +46,7 @@ protected:
     [[nodiscard]] bool is_dead() const noexcept { return is_dead(explored_thread()); }
 
 private:
-    static inline dying_scenario* current_ = nullptr;
+    static inline dying_scenario* current = nullptr;
 
     std::array<unsigned, explored_threads_most> left_{lives_on, lives_on, lives_on,
                                                       lives_on, lives_on, lives_on};

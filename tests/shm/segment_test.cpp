@@ -143,7 +143,7 @@ TEST(ShmSegment, OfManyCreatorsOneMakesItAndAllAttach) {
         EXPECT_EQ(ending(wait_for(child)), 0);
     }
     EXPECT_EQ(segment::list(in.path())->size(), std::size_t{names});
-    EXPECT_EQ(in.files().size(), std::size_t{2 * names});  // each with its id
+    EXPECT_EQ(in.files().size(), 2 * std::size_t{names});  // each with its id
 }
 
 TEST(ShmSegment, AnAnonymousOneGoesOverASocket) {

@@ -370,7 +370,7 @@ public:
     [[nodiscard]] pid_t process(unsigned number) const { return processes_[number]; }
 
     /// Until the client has done so much more. False: it is gone.
-    bool wait_for_steps(unsigned number, std::uint64_t more) const {
+    [[nodiscard]] bool wait_for_steps(unsigned number, std::uint64_t more) const {
         auto const& steps = (*all_)->workers[number].steps;
         std::uint64_t const until = steps.load(std::memory_order_relaxed) + more;
         while (steps.load(std::memory_order_relaxed) < until) {
@@ -481,7 +481,7 @@ TEST_F(shm_soak, a_client_that_is_stopped_is_not_dead) {
                       living.process(stopped));
             ASSERT_TRUE(WIFSTOPPED(status));
             if (soaking() && round == 0) {
-                ::sleep(60);
+                ::sleep(60);  // NOLINT(concurrency-mt-unsafe): nobody uses SIGALRM here
             }
             // The others go on, and find nobody dead.
             auto const other = (stopped + 1) % clients;

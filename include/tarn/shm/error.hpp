@@ -132,32 +132,32 @@ public:
     using error_type = tarn::shm::error;
 
     result(T value) noexcept(std::is_nothrow_move_constructible_v<T>) : has_value_{true} {
-        std::construct_at(std::addressof(value_), std::move(value));
+        std::construct_at(std::addressof(kept), std::move(value));
     }
 
-    result(error_type why) noexcept : has_value_{false} {
-        std::construct_at(std::addressof(error_), why);
+    result(error_type const& why) noexcept : has_value_{false} {
+        std::construct_at(std::addressof(why_not), why);
     }
 
     result(errc why) noexcept : has_value_{false} {
-        std::construct_at(std::addressof(error_), why);
+        std::construct_at(std::addressof(why_not), why);
     }
 
     result(result const& other) requires std::is_copy_constructible_v<T>
         : has_value_{other.has_value_} {
         if (has_value_) {
-            std::construct_at(std::addressof(value_), other.value_);
+            std::construct_at(std::addressof(kept), other.kept);
         } else {
-            std::construct_at(std::addressof(error_), other.error_);
+            std::construct_at(std::addressof(why_not), other.why_not);
         }
     }
 
     result(result&& other) noexcept(std::is_nothrow_move_constructible_v<T>)
         : has_value_{other.has_value_} {
         if (has_value_) {
-            std::construct_at(std::addressof(value_), std::move(other.value_));
+            std::construct_at(std::addressof(kept), std::move(other.kept));
         } else {
-            std::construct_at(std::addressof(error_), other.error_);
+            std::construct_at(std::addressof(why_not), other.why_not);
         }
     }
 
@@ -165,9 +165,9 @@ public:
         destroy();
         has_value_ = other.has_value_;
         if (has_value_) {
-            std::construct_at(std::addressof(value_), std::move(other.value_));
+            std::construct_at(std::addressof(kept), std::move(other.kept));
         } else {
-            std::construct_at(std::addressof(error_), other.error_);
+            std::construct_at(std::addressof(why_not), other.why_not);
         }
         return *this;
     }
@@ -178,61 +178,61 @@ public:
 
     [[nodiscard]] explicit operator bool() const noexcept { return has_value_; }
 
-    [[nodiscard]] T& operator*() & noexcept { return value_; }
+    [[nodiscard]] T& operator*() & noexcept { return kept; }
 
-    [[nodiscard]] T const& operator*() const& noexcept { return value_; }
+    [[nodiscard]] T const& operator*() const& noexcept { return kept; }
 
-    [[nodiscard]] T&& operator*() && noexcept { return std::move(value_); }
+    [[nodiscard]] T&& operator*() && noexcept { return std::move(kept); }
 
-    [[nodiscard]] T* operator->() noexcept { return std::addressof(value_); }
+    [[nodiscard]] T* operator->() noexcept { return std::addressof(kept); }
 
-    [[nodiscard]] T const* operator->() const noexcept { return std::addressof(value_); }
+    [[nodiscard]] T const* operator->() const noexcept { return std::addressof(kept); }
 
     [[nodiscard]] T& value() & {
         demand();
-        return value_;
+        return kept;
     }
 
     [[nodiscard]] T const& value() const& {
         demand();
-        return value_;
+        return kept;
     }
 
     [[nodiscard]] T&& value() && {
         demand();
-        return std::move(value_);
+        return std::move(kept);
     }
 
     template <class Other>
     [[nodiscard]] T value_or(Other&& other) const& {
-        return has_value_ ? value_ : static_cast<T>(std::forward<Other>(other));
+        return has_value_ ? kept : static_cast<T>(std::forward<Other>(other));
     }
 
     template <class Other>
     [[nodiscard]] T value_or(Other&& other) && {
-        return has_value_ ? std::move(value_) : static_cast<T>(std::forward<Other>(other));
+        return has_value_ ? std::move(kept) : static_cast<T>(std::forward<Other>(other));
     }
 
-    [[nodiscard]] error_type const& error() const noexcept { return error_; }
+    [[nodiscard]] error_type const& error() const noexcept { return why_not; }
 
 private:
     void demand() const {
         if (!has_value_) {
-            throw exception{error_};
+            throw exception{why_not};
         }
     }
 
     void destroy() noexcept {
         if (has_value_) {
-            std::destroy_at(std::addressof(value_));
+            std::destroy_at(std::addressof(kept));
         } else {
-            std::destroy_at(std::addressof(error_));
+            std::destroy_at(std::addressof(why_not));
         }
     }
 
     union {
-        T value_;
-        error_type error_;
+        T kept;
+        error_type why_not;
     };
 
     bool has_value_;
@@ -247,7 +247,7 @@ public:
 
     result() noexcept : has_value_{true} {}
 
-    result(error_type why) noexcept : error_{why}, has_value_{false} {}
+    result(error_type const& why) noexcept : error_{why}, has_value_{false} {}
 
     result(errc why) noexcept : error_{why}, has_value_{false} {}
 

@@ -65,18 +65,26 @@ public:
         append(first, last);
     }
 
-    fixed_string& operator=(std::string_view text) { return assign(text); }
+    fixed_string& operator=(std::string_view text) {
+        assign(text);
+        return *this;
+    }
 
-    fixed_string& operator=(char const* text) { return assign(std::string_view{text}); }
+    fixed_string& operator=(char const* text) {
+        assign(std::string_view{text});
+        return *this;
+    }
 
-    fixed_string& operator=(std::string const& text) { return assign(std::string_view{text}); }
+    fixed_string& operator=(std::string const& text) {
+        assign(std::string_view{text});
+        return *this;
+    }
 
     // Assignment; the text may be part of this one
 
     fixed_string& assign(std::string_view text) {
         check(text.size());
-        traits_type::move(text_, text.data(), text.size());
-        return end_at(text.size());
+        return put(0, text);
     }
 
     fixed_string& assign(size_type count, char character) {
@@ -86,7 +94,11 @@ public:
     }
 
     [[nodiscard]] bool try_assign(std::string_view text) noexcept {
-        return text.size() <= Capacity && (assign(text), true);
+        if (text.size() > Capacity) {
+            return false;
+        }
+        put(0, text);
+        return true;
     }
 
     // Reading
@@ -175,26 +187,24 @@ public:
 
     void resize(size_type count, char character = '\0') {
         check(count);
-        size_type const before = size();
-        if (count > before) {
-            traits_type::assign(text_ + before, count - before, character);
-        }
-        end_at(count);
+        fill_to(count, character);
     }
 
     [[nodiscard]] bool try_resize(size_type count, char character = '\0') noexcept {
-        return count <= Capacity && (resize(count, character), true);
+        if (count > Capacity) {
+            return false;
+        }
+        fill_to(count, character);
+        return true;
     }
 
     void push_back(char character) {
         check_more(1);
-        size_type const before = size();
-        text_[before] = character;
-        end_at(before + 1);
+        fill_to(size() + 1, character);
     }
 
     [[nodiscard]] bool try_push_back(char character) noexcept {
-        return !full() && (push_back(character), true);
+        return try_resize(size() + 1, character);
     }
 
     /// Not empty.
@@ -202,9 +212,7 @@ public:
 
     fixed_string& append(std::string_view text) {
         check_more(text.size());
-        size_type const before = size();
-        traits_type::move(text_ + before, text.data(), text.size());
-        return end_at(before + text.size());
+        return put(size(), text);
     }
 
     fixed_string& append(size_type count, char character) {
@@ -227,7 +235,11 @@ public:
     }
 
     [[nodiscard]] bool try_append(std::string_view text) noexcept {
-        return text.size() <= Capacity - size() && (append(text), true);
+        if (text.size() > Capacity - size()) {
+            return false;
+        }
+        put(size(), text);
+        return true;
     }
 
     fixed_string& operator+=(std::string_view text) { return append(text); }
@@ -397,6 +409,21 @@ private:
 
     [[nodiscard]] size_type index(const_iterator where) const noexcept {
         return static_cast<size_type>(where - text_);
+    }
+
+    /// From `at` on, to its end; there is room.
+    fixed_string& put(size_type at, std::string_view text) noexcept {
+        traits_type::move(text_ + at, text.data(), text.size());
+        return end_at(at + text.size());
+    }
+
+    /// There is room.
+    void fill_to(size_type count, char character) noexcept {
+        size_type const before = size();
+        if (count > before) {
+            traits_type::assign(text_ + before, count - before, character);
+        }
+        end_at(count);
     }
 
     fixed_string& end_at(size_type size) noexcept {

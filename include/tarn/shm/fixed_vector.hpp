@@ -146,7 +146,8 @@ public:
 
     void assign(size_type count, T const& value) {
         check(count);
-        T const copy = value;  // it may be one of these elements
+        // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): it may be one of these
+        T const copy = value;
         clear();
         resize(count, copy);
     }
@@ -346,25 +347,28 @@ public:
     iterator erase(const_iterator where) { return erase(where, where + 1); }
 
     iterator erase(const_iterator first, const_iterator last) {
-        iterator const to = begin() + index(first);
+        auto* const to = begin() + index(first);
         if (first != last) {
-            iterator const end_left = std::move(begin() + index(last), end(), to);
+            auto* const end_left = std::move(begin() + index(last), end(), to);
             cut(static_cast<size_type>(end_left - begin()));
         }
         return to;
     }
 
+    // NOLINTNEXTLINE(bugprone-exception-escape): append() throws where there is no room, and there
+    // is
     void swap(fixed_vector& other) noexcept(
         std::is_nothrow_move_constructible_v<T>&& std::is_nothrow_swappable_v<T>) {
-        if (size() > other.size()) {
-            return other.swap(*this);
-        }
-        size_type const both = size();
-        std::swap_ranges(begin(), end(), other.begin());
-        append(std::make_move_iterator(other.begin() + both), std::make_move_iterator(other.end()));
-        other.cut(both);
+        fixed_vector& less = size() <= other.size() ? *this : other;
+        fixed_vector& more = size() <= other.size() ? other : *this;
+        size_type const both = less.size();
+        std::swap_ranges(less.begin(), less.end(), more.begin());
+        less.append(std::make_move_iterator(more.begin() + both),
+                    std::make_move_iterator(more.end()));
+        more.cut(both);
     }
 
+    // NOLINTNEXTLINE(bugprone-exception-escape): as above
     friend void swap(fixed_vector& left, fixed_vector& right) noexcept(noexcept(left.swap(right))) {
         left.swap(right);
     }

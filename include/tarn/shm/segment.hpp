@@ -337,7 +337,7 @@ public:
 
     /// Calls visit(char const* text) for each fault; it may not throw. The number of faults.
     template <class Visit>
-    int audit(Visit visit) const noexcept {
+    [[nodiscard]] int audit(Visit visit) const noexcept {
         return tarn_shm_audit(
             client_,
             [](void* context, char const* text) noexcept { (*static_cast<Visit*>(context))(text); },

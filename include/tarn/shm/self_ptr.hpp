@@ -75,7 +75,8 @@ public:
                              std::uint64_t count = 1) const noexcept {
         std::int64_t const distance = detail::read_once(distance_);
         // In 64 bits also where pointers have 32: no part of the distance is cut off.
-        std::uint64_t const start = reinterpret_cast<std::uintptr_t>(chunk.data());
+        auto const start =
+            static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(chunk.data()));
         std::uint64_t const at =
             reinterpret_cast<std::uintptr_t>(this) + static_cast<std::uint64_t>(distance);
         std::uint64_t const offset = at - start;

@@ -1,6 +1,7 @@
 // A 32-bit off_t can neither lock where the layout says nor see files above 2 GiB.
 #ifndef _FILE_OFFSET_BITS
-#define _FILE_OFFSET_BITS 64  // NOLINT(bugprone-reserved-identifier): glibc's
+// NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming): glibc's
+#define _FILE_OFFSET_BITS 64
 #endif
 
 #include "platform/shared_file.hpp"

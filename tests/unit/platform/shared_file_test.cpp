@@ -24,7 +24,7 @@ using namespace tarn::impl::platform;
 constexpr std::uint64_t a_lock = std::uint64_t{1} << 60;
 
 class folder_of_files : public testing::Test {
-protected:
+public:
     void SetUp() override { ASSERT_EQ(directory.open_directory(folder.path()), 0); }
 
     /// A file of 64 KiB with a name.

@@ -33,7 +33,7 @@ std::set<int> descriptors() {
 }
 
 class segments : public testing::Test {
-protected:
+public:
     segments() {
         pools[0].chunk_bytes = 100;
         pools[0].count = 10;
@@ -295,6 +295,7 @@ TEST_F(segments, refuses_files_that_are_none) {
 TEST_F(segments, have_so_many_clients_and_no_more) {
     create();
     std::vector<tarn_shm*> clients;
+    clients.reserve(TARN_SHM_CLIENTS_MAX);
     for (int i = 0; i < TARN_SHM_CLIENTS_MAX; ++i) {
         clients.push_back(attach());
     }
@@ -457,6 +458,7 @@ TEST_F(segments, threads_may_unmap_what_was_mapped_on_demand_at_once) {
     tarn_shm_detach(one);
     ASSERT_EQ(tarn_shm_map_on_demand(folder.path(), &failure), 0);
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int i = 0; i < 4; ++i) {
         threads.emplace_back([&] {
             for (std::uint64_t round = 0; round < tarn::test::scaled(200); ++round) {
@@ -553,6 +555,7 @@ TEST_F(segments, threads_of_one_client_share_what_it_holds) {
     std::atomic<unsigned> wrong{0};
     std::atomic<bool> is_over{false};
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int i = 0; i < 3; ++i) {
         threads.emplace_back([&, by = i == 0 ? one : two] {
             tarn_shm_chunk chunk;

@@ -64,9 +64,10 @@ TEST(geometry, lays_pools_out_in_rising_order_and_apart) {
     EXPECT_EQ(large.stride, 3U * 4096);
     EXPECT_EQ(large.payloads_at % 4096, 0U);
     EXPECT_GE(planned.slots_at, planned.shared_at + sizeof(shared_words));
-    EXPECT_GE(small.truths_at, planned.slots_at + clients_most * sizeof(client_slot));
-    EXPECT_GE(small.hints_at, small.truths_at + 8U * small.count_most);
-    EXPECT_GE(large.truths_at, small.hints_at + 8U * ((small.count_most + 63) / 64));
+    EXPECT_GE(small.truths_at,
+              planned.slots_at + std::uint64_t{clients_most} * sizeof(client_slot));
+    EXPECT_GE(small.hints_at, small.truths_at + std::uint64_t{8} * small.count_most);
+    EXPECT_GE(large.truths_at, small.hints_at + std::uint64_t{8} * ((small.count_most + 63) / 64));
     EXPECT_GE(planned.payload_at, large.hints_at + 8);
     EXPECT_GE(small.payloads_at, planned.payload_at);
     EXPECT_GE(large.payloads_at, small.payloads_at + small.stride * small.count_most);
