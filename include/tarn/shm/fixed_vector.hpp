@@ -355,8 +355,7 @@ public:
         return to;
     }
 
-    // NOLINTNEXTLINE(bugprone-exception-escape): append() throws where there is no room, and there
-    // is
+    // NOLINTNEXTLINE(bugprone-exception-escape): append() finds that there is room
     void swap(fixed_vector& other) noexcept(
         std::is_nothrow_move_constructible_v<T>&& std::is_nothrow_swappable_v<T>) {
         fixed_vector& less = size() <= other.size() ? *this : other;
