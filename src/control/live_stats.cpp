@@ -27,6 +27,8 @@ static_assert(sizeof(tarn_live) <= TARN_LIVE_CHECK_AT);
 static_assert(TARN_LIVE_CHECK_AT + sizeof(tarn_live_check) <= TARN_LIVE_BYTES);
 static_assert(sizing::class_count <= TARN_CLASSES_MAX);
 
+// 0 until start_live_stats(). Stores release and loads acquire, so that whoever finds it set sees
+// what that has found out.
 constinit std::atomic<std::uint64_t> next_ms{0};
 constinit std::atomic<bool> is_busy_showing{false};
 constinit std::atomic<bool> is_busy_checking{false};
@@ -129,13 +131,13 @@ bool show() noexcept {
         shown_file.store(file, std::memory_order_release);
         pause = std::max(interval_ms, (os::monotonic_ms() - begin) * share_of_time);
     }
-    next_ms.store(begin + pause, std::memory_order_relaxed);
+    next_ms.store(begin + pause, std::memory_order_release);
     is_busy_showing.store(false, std::memory_order_release);
     return true;
 }
 
 bool is_due(std::uint64_t now_ms) noexcept {
-    std::uint64_t const next = next_ms.load(std::memory_order_relaxed);
+    std::uint64_t const next = next_ms.load(std::memory_order_acquire);
     return next != 0 && (now_ms >= next || is_asked());
 }
 
@@ -146,7 +148,7 @@ void start_live_stats() noexcept {
     if (current_options().live_stats == on_off::on) {
         // A checked process is slow anyway, and can be asked to check from its start on.
         std::uint64_t const wait_ms = heap::current_checker() != nullptr ? 0 : youth_ms;
-        next_ms.store(os::monotonic_ms() + wait_ms, std::memory_order_relaxed);
+        next_ms.store(os::monotonic_ms() + wait_ms, std::memory_order_release);
     }
 }
 
@@ -183,7 +185,7 @@ void tick_live_stats(std::uint64_t now_ms) noexcept {
 }
 
 void show_from_scavenger(scavenger_moment moment) noexcept {
-    bool const may_show = next_ms.load(std::memory_order_relaxed) != 0;
+    bool const may_show = next_ms.load(std::memory_order_acquire) != 0;
     if (may_show && (moment == scavenger_moment::sleeps || is_due(os::monotonic_ms()))) {
         static_cast<void>(show());
     }
@@ -223,7 +225,7 @@ void forget_live_stats() noexcept {
     shown_file.store(nullptr, std::memory_order_relaxed);
     is_busy_showing.store(false, std::memory_order_relaxed);
     is_busy_checking.store(false, std::memory_order_relaxed);
-    if (next_ms.load(std::memory_order_relaxed) != 0) {
+    if (next_ms.load(std::memory_order_acquire) != 0) {
         start_live_stats();
     }
 }
