@@ -25,7 +25,6 @@ struct file_status {
     std::uint32_t owner = 0;
     std::uint32_t mode = 0;  // access rights alone
     bool is_regular = false;
-    bool is_directory = false;
 };
 
 enum class file_access : bool { read_only, read_write };

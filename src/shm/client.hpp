@@ -99,13 +99,9 @@ public:
     [[nodiscard]] std::uint32_t ready(std::uint32_t pool) const noexcept;
 
     [[nodiscard]] chunks chunks_of(std::uint32_t pool) const noexcept {
-        return chunks_of(pool, ready(pool));
-    }
-
-    [[nodiscard]] chunks chunks_of(std::uint32_t pool, std::uint32_t count) const noexcept {
         pool_row const& where = row(pool);
         return {reinterpret_cast<chunks::truth*>(base_ + where.truths_at),
-                reinterpret_cast<chunks::hint_words::word*>(base_ + where.hints_at), count};
+                reinterpret_cast<chunks::hint_words::word*>(base_ + where.hints_at), ready(pool)};
     }
 
     [[nodiscard]] std::byte* chunk_at(std::uint32_t pool, std::uint32_t number) const noexcept {
@@ -189,8 +185,8 @@ private:
     repair_mutex repairing_;
 };
 
-/// The clients of this process: for relative pointers, and for forks.
-/// False: its segment's id is that of another one that is mapped here.
+/// Into the list of this process's clients, for relative pointers and for forks. False: its
+/// segment's id is that of another one that is mapped here.
 [[nodiscard]] bool enlist(client& added) noexcept;
 void delist(client& gone) noexcept;
 

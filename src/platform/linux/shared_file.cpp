@@ -60,8 +60,7 @@ file_status status_of(struct stat const& found) noexcept {
             .links = static_cast<std::uint32_t>(found.st_nlink),
             .owner = found.st_uid,
             .mode = found.st_mode & rights,
-            .is_regular = S_ISREG(found.st_mode),
-            .is_directory = S_ISDIR(found.st_mode)};
+            .is_regular = S_ISREG(found.st_mode)};
 }
 
 /// Of a descriptor, as /proc/thread-self/fd/N.
