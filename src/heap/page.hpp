@@ -78,8 +78,9 @@ struct alignas(128) page {
     base::single_writer<std::int32_t> reserved;  // blocks that fit
 
     union {
-        std::int32_t accounted;           // outside() when the owner last told the statistics
-        std::atomic<std::uint32_t> life;  // of user heaps: odd in a lane (heap/user_heap.hpp)
+        base::single_writer<std::int32_t> accounted;    // outside() when the owner last told the
+                                                        // statistics
+        std::atomic<std::uint32_t> life;                // of user heaps: odd in a lane
         base::single_writer<std::uint32_t> held_bytes;  // guarded: of the system's memory
     };
 

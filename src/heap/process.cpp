@@ -194,11 +194,11 @@ page* make_page(space::run const& memory, unsigned size_class, page* descriptor)
 
 void release_page(page& empty) noexcept {
     TARN_ASSERT(empty.out.get() == 0);
-    if (empty.accounted != 0) {
-        note_growth({.bytes = -static_cast<std::int64_t>(empty.accounted) *
+    if (empty.accounted.get() != 0) {
+        note_growth({.bytes = -static_cast<std::int64_t>(empty.accounted.get()) *
                               static_cast<std::int64_t>(empty.block_bytes.get()),
                      .handed_bytes = 0});
-        empty.accounted = 0;
+        empty.accounted.set(0);
     }
     empty.touch_all();  // as a free run it counts as dirty
     if (hardening.on) [[unlikely]] {

@@ -358,7 +358,7 @@ page* thread_heap::fresh_page(unsigned size_class) noexcept {
     if (hardening.on && !add_states(*fresh)) [[unlikely]] {
         return nullptr;
     }
-    fresh->accounted = 0;
+    fresh->accounted.set(0);
     fresh->left_by = base::node_index::none;
     process.bins[size_class].slices.fetch_add(static_cast<std::uint32_t>(slices),
                                               std::memory_order_relaxed);
@@ -478,8 +478,8 @@ void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
 
 void thread_heap::account(page& owned) noexcept {
     int const outside = owned.outside();
-    std::int64_t const change = outside - owned.accounted;
-    owned.accounted = outside;
+    std::int64_t const change = outside - owned.accounted.get();
+    owned.accounted.set(outside);
     growth_bytes_ += change * static_cast<std::int64_t>(owned.block_bytes.get());
     if (growth_bytes_ >= growth_step_bytes || growth_bytes_ <= -growth_step_bytes ||
         handed_bytes_ >= 4 * growth_step_bytes) {

@@ -172,6 +172,7 @@ TEST_F(shm_life, children_forked_while_a_thread_attaches_do_not_keep_its_life) {
     if (tarn::test::is_slow) {
         GTEST_SKIP() << "no fork beside threads under a sanitizer";
     }
+    constexpr int children = 60;
     meeting const both;
     pid_t const parent = tarn::test::start_child(child_seconds, [&] {
         ::setpgid(0, 0);
@@ -181,19 +182,24 @@ TEST_F(shm_life, children_forked_while_a_thread_attaches_do_not_keep_its_life) {
                 shm_client const own = attach_segment(domain_);
             }
         }};
-        for (int i = 0; i < 60; ++i) {
-            tarn::test::start_child(child_seconds, [] {
+        for (int i = 0; i < children; ++i) {
+            pid_t const child = tarn::test::start_child(child_seconds, [&] {
+                both.tell_parent();  // fork() has returned in it, too
                 ::pause();
                 return 0;
             });
+            if (child < 0) {
+                ::abort();
+            }
         }
-        both.tell_parent();
         ::pause();
         stop.store(true);
         attaching.join();
         return 0;
     });
-    both.wait_for_child();
+    for (int i = 0; i < children; ++i) {
+        both.wait_for_child();
+    }
     ::kill(parent, SIGKILL);
     tarn::test::wait_for(parent);
     tarn_shm_recover(mine_.get());
