@@ -177,24 +177,33 @@ void inspection::walk_small(heap::page const& each, class_statistics& of_class) 
     std::uint64_t const bytes = each.block_bytes.get();
     heap::remote_state const remote = each.remote.load();
     heap::block_set local{each};
-    local.add_list(each.local);
-    heap::block_set posted{each};
-    posted.add_list(remote.list());
-    if (posted.size() != remote.count()) {
+    std::uint64_t posted = 0;
+    std::uint64_t in_list = 0;
+    if (each.has_states()) {
+        local.add_free_states();
+        posted = remote.count();
+        in_list = local.size() - static_cast<std::uint64_t>(each.unlisted()) - posted;
+    } else {
+        heap::block_set posted_blocks{each};
+        local.add_list(each.local);
+        posted_blocks.add_list(remote.list());
+        posted = posted_blocks.size();
+        in_list = local.size();
+    }
+    if (posted != remote.count()) {
         contradiction("the page at ", start, " counts ", std::uint64_t{remote.count()},
-                      " blocks freed by others, its list has ", std::uint64_t{posted.size()});
+                      " blocks freed by others, its list has ", posted);
     }
     auto const made = static_cast<std::uint64_t>(each.capacity.get());
     auto const reserved = static_cast<std::uint64_t>(each.reserved.get());
     auto const unlisted = static_cast<std::uint64_t>(each.unlisted());
     std::uint64_t const listed = listed_.of(each);
-    std::uint64_t const in_page = local.size() + posted.size() + unlisted;
+    std::uint64_t const in_page = in_list + posted + unlisted;
     if (in_page + listed > made ||
-        made != local.size() + unlisted + static_cast<std::uint64_t>(each.outside())) {
-        contradiction(
-            "the page at ", start, " has ", made, " blocks: ", std::uint64_t{local.size()},
-            " in its list, ", unlisted, " given back, ", each.outside(), " outside; of these ",
-            std::uint64_t{posted.size()}, " freed by others, ", listed, " in lists of threads");
+        made != in_list + unlisted + static_cast<std::uint64_t>(each.outside())) {
+        contradiction("the page at ", start, " has ", made, " blocks: ", in_list, " in its list, ",
+                      unlisted, " given back, ", each.outside(), " outside; of these ", posted,
+                      " freed by others, ", listed, " in lists of threads");
         return;
     }
     std::uint64_t const live = made - in_page - listed;

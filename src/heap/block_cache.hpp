@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/attributes.hpp"
 #include "base/single_writer.hpp"
 #include "base/tagged_stack.hpp"
 #include "base/units.hpp"
@@ -53,8 +54,8 @@ struct alignas(64) cache_room {
     cached_block* ceiling;                      // of the stack
     base::single_writer<std::uint64_t> placed;  // in the ring, as long as the record is in use
     std::uint64_t stop;                         // as far as free() may place; 0: it may not
-    cached_block* entries;
-    std::uint64_t reciprocal;  // sizing::class_reciprocal()
+    std::atomic<cached_block*> entries;  // null: it never began; set once, after what is constant
+    std::uint64_t reciprocal;            // sizing::class_reciprocal()
     std::uint32_t block_bytes;
     std::uint16_t ring_mask;                          // entries of the ring, less 1
     base::single_writer<std::uint16_t> never_placed;  // of those, since it was empty
@@ -64,12 +65,17 @@ struct alignas(64) cache_room {
         return never_placed.get() != 0 || top.get() < ceiling;
     }
 
+    /// Of the ring; behind it lies the stack.
+    [[nodiscard]] TARN_HOT cached_block* first() const noexcept {
+        return entries.load(std::memory_order_relaxed);
+    }
+
     /// Entries of the ring.
     [[nodiscard]] std::uint32_t delay() const noexcept { return ring_mask + 1U; }
 
     /// In the stack.
     [[nodiscard]] std::uint32_t ready() const noexcept {
-        return static_cast<std::uint32_t>(top.get() - entries) - delay();
+        return static_cast<std::uint32_t>(top.get() - first()) - delay();
     }
 
     /// In the ring.
@@ -103,7 +109,7 @@ struct alignas(64) cache_room {
     /// For whoever asked may_place().
     TARN_HOT void place(block* at, block_state& state) noexcept {
         std::uint64_t const before = placed.get();
-        cached_block& place = entries[before & ring_mask];
+        cached_block& place = first()[before & ring_mask];
         push(place);
         place.at = at;
         place.state = &state;
@@ -115,7 +121,7 @@ struct alignas(64) cache_room {
         if (never_placed.get() == 0) {
             return place(at, state);
         }
-        entries[placed.get() & ring_mask] = {.at = at, .state = &state};
+        first()[placed.get() & ring_mask] = {.at = at, .state = &state};
         std::atomic_signal_fence(std::memory_order_release);
         placed.add(1);
         std::atomic_signal_fence(std::memory_order_release);
@@ -135,13 +141,19 @@ public:
         cached_block* entries = entries_.data();
         for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
             cache_room& of = rooms_[size_class];
-            of.ring_mask = static_cast<std::uint16_t>(cache_delay_of(size_class) - 1);
-            of.block_bytes = static_cast<std::uint32_t>(sizing::class_bytes(size_class));
-            of.reciprocal = sizing::class_reciprocal(size_class);
-            of.entries = entries;
+            bool const is_first = of.first() == nullptr;
+            if (is_first) {
+                of.ring_mask = static_cast<std::uint16_t>(cache_delay_of(size_class) - 1);
+                of.block_bytes = static_cast<std::uint32_t>(sizing::class_bytes(size_class));
+                of.reciprocal = sizing::class_reciprocal(size_class);
+                of.ceiling = entries + of.delay() + cache_room_of(size_class);
+            }
             of.top.set(entries + of.delay());
-            of.ceiling = of.top.get() + cache_room_of(size_class);
             of.never_placed.set(static_cast<std::uint16_t>(of.delay()));
+            if (is_first) {
+                // release: pairs with the acquire in count().
+                of.entries.store(entries, std::memory_order_release);
+            }
             entries = of.ceiling;
             open(size_class);
         }
@@ -150,7 +162,7 @@ public:
 
     void open(unsigned size_class) noexcept {
         cache_room& of = rooms_[size_class];
-        of.floor = is_quick_ ? of.entries + of.delay() : last_address();
+        of.floor = is_quick_ ? of.first() + of.delay() : last_address();
         of.stop = 0;
         is_open_[size_class] = true;
     }
@@ -182,20 +194,22 @@ public:
 
     [[nodiscard]] std::uint32_t count(unsigned size_class) const noexcept {
         cache_room const& of = rooms_[size_class];
-        return of.entries == nullptr ? 0 : of.ready() + of.waiting();
+        // acquire: others may ask; what is constant is there.
+        bool const began = of.entries.load(std::memory_order_acquire) != nullptr;
+        return began ? of.ready() + of.waiting() : 0;
     }
 
     /// Of those that wait, the n-th.
     [[nodiscard]] cached_block const& entry(unsigned size_class, std::uint32_t n) const noexcept {
         cache_room const& of = rooms_[size_class];
         std::uint32_t const ready = of.ready();
-        return n < ready ? of.entries[of.delay() + n] : waiting(size_class, n - ready);
+        return n < ready ? of.first()[of.delay() + n] : waiting(size_class, n - ready);
     }
 
     /// Of those in the ring, the n-th from the last.
     [[nodiscard]] cached_block const& waiting(unsigned size_class, std::uint32_t n) const noexcept {
         cache_room const& of = rooms_[size_class];
-        return of.entries[(of.placed.get() - 1 - n) & of.ring_mask];
+        return of.first()[(of.placed.get() - 1 - n) & of.ring_mask];
     }
 
     /// The ring is empty from here on.

@@ -34,6 +34,15 @@ public:
         }
     }
 
+    /// Adds what is free by its state.
+    void add_free_states() noexcept {
+        for (int index = 0; index < of_.capacity.get(); ++index) {
+            if (of_.states.get()[index].load(std::memory_order_acquire) <= state_zero) {
+                add(static_cast<std::size_t>(index));
+            }
+        }
+    }
+
     /// Adds one, which is not there yet.
     void add(std::size_t index) noexcept {
         words_[index / 64] |= std::uint64_t{1} << (index % 64);

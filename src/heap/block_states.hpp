@@ -1,13 +1,16 @@
 // heap/block_states.hpp - block_state: what is known of a block apart from it, a byte for each
 // block of a page, in mode hardened. state_tables: where these bytes lie.
 //
-// Values     0 free; 1 to 251 live, with so many bytes less 1 behind those that were asked for;
-//            252 live, with more, noted in the block (heap/hardening.hpp)
-// Threads    a state is set by the holder of the page that hands the block out, without a
-//            read-modify-write, and by whoever frees it: the page's owner, or a thread that is
-//            alone, in the same way, any other by an exchange, so that of two that free one block
-//            at once one is told. A free by the owner at the same moment as another's is not: then
-//            the block is found live when it would be handed out once more, and is not.
+// Values     0 free, in its page; 1 the same, and zero but for its seal; 2 away: free, and in a
+//            thread's cache, or amid a free; 3 to 254 live, with so many bytes less 3 behind those
+//            that were asked for; 255 live, with more, noted in the block (heap/hardening.hpp)
+// Threads    the holder of a page takes free blocks out of it, and hands out what is away, without
+//            a read-modify-write. Whoever frees a block makes it away: the page's owner, or a
+//            thread that is alone, in the same way, any other by an exchange, so that of two that
+//            free one block at once one is told. A free by the owner at the same moment as
+//            another's is not: then the block is found live, or free, when it would be handed out
+//            once more, and is not. What is away becomes free when its seal is written, before
+//            anybody counts it: so a page has at least as many free blocks as it counts.
 // Always     apart from blocks, in type-stable memory, as descriptors are: no overflow reaches it,
 //            and a stale pointer to a state reads one
 // Cost       a byte per block, rounded up to a power of two less 8, from 56 on; committed in steps
@@ -33,8 +36,10 @@ namespace tarn::impl::heap {
 using block_state = std::atomic<std::uint8_t>;
 
 inline constexpr std::uint8_t state_free = 0;
-inline constexpr std::uint8_t state_live = 1;  // with nothing behind what was asked for
-inline constexpr std::uint8_t state_noted = 252;
+inline constexpr std::uint8_t state_zero = 1;
+inline constexpr std::uint8_t state_away = 2;
+inline constexpr std::uint8_t state_live = 3;  // with nothing behind what was asked for
+inline constexpr std::uint8_t state_noted = 255;
 inline constexpr std::size_t slack_in_state_max = state_noted - state_live - 1;
 
 /// Blocks of a page whose blocks have states: as the largest page of the class has, less what a
@@ -46,6 +51,18 @@ constexpr std::size_t guarded_blocks(unsigned size_class) noexcept {
     constexpr std::size_t guard_bytes = platform::os_page_bytes_min;
     return bytes <= guard_bytes ? (slices * sizing::slice_bytes - guard_bytes) / bytes
                                 : sizing::page_blocks(size_class, slices);
+}
+
+/// Of 8 states, which are free, in their page: the lowest bit of a byte each. `first`: at a
+/// multiple of 8. A hint: each is to be looked at again.
+[[nodiscard]] inline std::uint64_t free_among(block_state const* first) noexcept {
+    // Little-endian, as all that the project runs on.
+    using eight = std::uint64_t __attribute__((may_alias));
+    std::uint64_t const states =
+        __atomic_load_n(reinterpret_cast<eight const*>(first), __ATOMIC_RELAXED);
+    constexpr std::uint64_t low_bits = 0x7f7f'7f7f'7f7f'7f7f;
+    std::uint64_t const others = states & 0xfefe'fefe'fefe'fefe;
+    return ~(((others & low_bits) + low_bits) | others | low_bits) >> 7;
 }
 
 class state_tables {

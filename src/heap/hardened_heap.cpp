@@ -77,29 +77,12 @@ TARN_HOT void* mark_live(block* at, block_state& state, std::size_t block_bytes,
 
 /// Whether a block that waits in a cache is as it was left.
 bool is_whole_in_cache(cached_block const& each, std::size_t block_bytes) noexcept {
-    return each.state->load(std::memory_order_relaxed) == state_free &&
+    return each.state->load(std::memory_order_relaxed) == state_away &&
            is_sealed_alone(each.at, mix(each.at)) &&
            (!hardening.zero_on_free || is_clear(each.at, block_bytes));
 }
 
 }  // namespace
-
-/// Takes the first block off a list. Null: it is not as it was left, and nothing changed.
-block_state* thread_heap::try_unlink(slot& from, unsigned size_class) noexcept {
-    block* const head = from.head;
-    TARN_ASSERT(head != nullptr);
-    page& home = *from.current;
-    std::size_t const number = number_of(home, sizing::class_reciprocal(size_class), head);
-    if (number == no_block || !is_whole(head)) {
-        return nullptr;
-    }
-    block_state& state = home.states.get()[number];
-    if (state.load(std::memory_order_relaxed) != state_free) {
-        return nullptr;
-    }
-    from.head = read_link(head);
-    return &state;
-}
 
 /// A request of the cache. `slow`: what to jump to where it is no common case.
 template <slack_length Slack, class Slow>
@@ -116,7 +99,7 @@ TARN_HOT void* thread_heap::allocate_cached(std::size_t bytes, Slow slow) noexce
     block* const taken = next->at;
     block_state& state = *next->state;
     std::uint64_t const mixed = mix(taken);
-    if (state.load(std::memory_order_relaxed) != state_free || !is_sealed_alone(taken, mixed))
+    if (state.load(std::memory_order_relaxed) != state_away || !is_sealed_alone(taken, mixed))
         [[unlikely]] {
         return slow(bytes, this);
     }
@@ -131,53 +114,114 @@ void* thread_heap::try_allocate_hardened(std::size_t bytes) noexcept {
                                        : allocate_cached<slack_length::any>(bytes, refuse);
 }
 
-void* thread_heap::allocate_checked(unsigned size_class, std::size_t bytes) noexcept {
-    // What somebody wrote into may be in more than one list.
-    constexpr int tries = 64;
+/// Whether the page that the class is served from has free blocks.
+bool thread_heap::has_free(unsigned size_class) const noexcept {
+    page const* const from = slots()[size_class].current;
+    return from != nullptr && from->has_free();
+}
+
+/// take_list() in mode hardened: sees to it that the page has free blocks.
+bool thread_heap::find_free(page& in) noexcept {
+    remote_state const posted = in.remote.load();
+    // More than there can be: a double free, of which it reports one.
+    if (static_cast<int>(posted.count()) > in.outside() ||
+        (posted.count() != 0 && !in.has_free())) {
+        in.collect_remote();
+    }
+    if (!in.has_free()) {
+        block* none = nullptr;
+        if (in.relist(none, allowance_for(in.size_class)) == 0 && make_blocks(in) == 0) {
+            return false;
+        }
+    }
+    account(in);
+    return in.has_free();
+}
+
+/// How many of so many blocks may be taken before a sample is due. May close the class.
+int thread_heap::may_take(unsigned size_class, std::uint32_t wanted) noexcept {
+    auto const blocks = static_cast<int>(wanted);
+    return samples_[size_class].is_far(handed_so_far(size_class))
+               ? blocks
+               : until_sample(size_class, blocks, 0);
+}
+
+/// Takes at most so many free blocks out of the class's page. As page::take_free().
+template <class Take>
+int thread_heap::take_free(unsigned size_class, int most, Take take) noexcept {
+    page& from = *slots()[size_class].current;
+    int const taken =
+        from.take_free(cursors_[size_class], std::min(most, from.free_counted()), take);
+    count_handed(size_class, taken);
+    allow_frees(size_class);
+    return taken;
+}
+
+/// Takes a block past the cache. False: out of memory.
+bool thread_heap::take_one(unsigned size_class, cached_block& to, bool& is_zero) noexcept {
+    if (!has_free(size_class) && !refill(size_class)) {
+        return false;
+    }
+    static_cast<void>(may_take(size_class, 1));
+    return take_free(size_class, 1,
+                     [&to, &is_zero](block* at, block_state& state, std::uint8_t before) {
+                         to = {.at = at, .state = &state};
+                         is_zero = before == state_zero;
+                     }) != 0;
+}
+
+/// The next block of a class: the cache's, where it is open. False: out of memory.
+bool thread_heap::take_next(unsigned size_class, cached_block& to) noexcept {
     block_cache* const own = cache();
-    for (int i = 0; i < tries; ++i) {
-        bool const is_cached = own != nullptr && own->is_open(size_class);
-        if (is_cached && (own->room(size_class).ready() != 0 || fill_cache(size_class))) {
-            cache_room& room = own->room(size_class);
-            cached_block const top = room.last();
-            bool const is_whole = is_whole_in_cache(top, room.block_bytes);
-            room.pop();
-            if (is_whole) {
-                return mark_live<slack_length::any>(top.at, *top.state, room.block_bytes, bytes,
-                                                    mix(top.at));
-            }
-            report_damaged(top.at, true, room.block_bytes);
-            continue;
+    if (own != nullptr && own->is_open(size_class) &&
+        (own->room(size_class).ready() != 0 || fill_cache(size_class))) {
+        to = own->room(size_class).last();
+        own->room(size_class).pop();
+        return true;
+    }
+    bool is_zero = false;
+    return take_one(size_class, to, is_zero);
+}
+
+// What somebody wrote into may be more than one block.
+constexpr int tries_most = 64;
+
+void* thread_heap::allocate_checked(unsigned size_class, std::size_t bytes) noexcept {
+    std::size_t const block_bytes = sizing::class_bytes(size_class);
+    cached_block next{};
+    for (int i = 0; i < tries_most && take_next(size_class, next); ++i) {
+        if (is_whole_in_cache(next, block_bytes)) {
+            return mark_live<slack_length::any>(next.at, *next.state, block_bytes, bytes,
+                                                mix(next.at));
         }
-        block_state* state = nullptr;
-        if (block* const taken = unlink_checked(size_class, state)) {
-            return mark_live<slack_length::any>(taken, *state, sizing::class_bytes(size_class),
-                                                bytes, mix(taken));
-        }
-        return nullptr;
+        report_damaged(next, block_bytes);
     }
     return nullptr;
 }
 
 void* thread_heap::allocate_checked_zeroed(unsigned size_class, std::size_t bytes) noexcept {
-    block_state* state = nullptr;
-    block* const taken = unlink_checked(size_class, state);
-    if (taken == nullptr) {
-        return nullptr;
+    std::size_t const block_bytes = sizing::class_bytes(size_class);
+    cached_block next{};
+    bool is_zero = false;
+    for (int i = 0; i < tries_most && take_one(size_class, next, is_zero); ++i) {
+        if (!is_whole_in_cache(next, block_bytes)) {
+            report_damaged(next, block_bytes);
+            continue;
+        }
+        auto* const fresh = static_cast<std::byte*>(
+            mark_live<slack_length::any>(next.at, *next.state, block_bytes, bytes, mix(next.at)));
+        // Written were two words in front, and granules from where the slack begins.
+        if (is_zero && bytes > 2 * granule_bytes) {
+            std::size_t const end =
+                std::min(block_bytes - granule_bytes, base::align_down(bytes, granule_bytes));
+            std::memset(fresh, 0, sizeof(sealed_block));
+            std::memset(fresh + end, 0, bytes - end);
+        } else {
+            std::memset(fresh, 0, bytes);
+        }
+        return fresh;
     }
-    page const* const from = slots()[size_class].current;
-    auto* const fresh = static_cast<std::byte*>(mark_live<slack_length::any>(
-        taken, *state, sizing::class_bytes(size_class), bytes, mix(taken)));
-    // Written were two words in front, and granules from where the slack begins.
-    if (from->list_zeroed && bytes > 2 * granule_bytes) {
-        std::size_t const end = std::min(sizing::class_bytes(size_class) - granule_bytes,
-                                         base::align_down(bytes, granule_bytes));
-        std::memset(fresh, 0, sizeof(sealed_block));
-        std::memset(fresh + end, 0, bytes - end);
-    } else {
-        std::memset(fresh, 0, bytes);
-    }
-    return fresh;
+    return nullptr;
 }
 
 void thread_heap::enter_hardened() noexcept {
@@ -194,70 +238,44 @@ void thread_heap::enter_hardened() noexcept {
     }
 }
 
-/// The next block of the class's list. Null: out of memory.
-block* thread_heap::unlink_checked(unsigned size_class, block_state*& state) noexcept {
-    constexpr int tries = 64;
-    slot& from = slots()[size_class];
-    for (int i = 0; i < tries && (from.head != nullptr || refill(size_class)); ++i) {
-        block* const head = from.head;
-        state = try_unlink(from, size_class);
-        if (state != nullptr &&
-            (!hardening.zero_on_free || is_clear(head, sizing::class_bytes(size_class)))) {
-            return head;
-        }
-        drop_damaged_list(size_class);
-    }
-    return nullptr;
-}
-
-/// Moves blocks of the list to the cache, so that there is one to be had. False: there is none, or
-/// the cache was closed.
+/// Moves free blocks of the class's pages to the cache, so that there is one to be had. False:
+/// there is none, or the cache was closed.
 bool thread_heap::fill_cache(unsigned size_class) noexcept {
     block_cache& own = *cache();
     cache_room& room = own.room(size_class);
     std::uint32_t const wanted = cache_room_of(size_class) / 2;
-    slot& from = slots()[size_class];
     while (room.ready() < wanted) {
         // One refill is enough: large blocks are made one by one, and cost what they touch.
-        if (from.head == nullptr && (room.ready() != 0 || !refill(size_class))) {
+        if (!has_free(size_class) && (room.ready() != 0 || !refill(size_class))) {
             break;
         }
+        int const most = may_take(size_class, wanted - room.ready());
         if (!own.is_open(size_class)) {
             return false;
         }
-        block* const head = from.head;
-        page const& home = *from.current;
-        std::uint64_t const mixed = mix(head);
-        std::size_t const number = number_of(home, room.reciprocal, head);
-        block_state* const state = home.states.get() + number;
-        if (number == no_block || !is_sealed_whole(head, mixed) ||
-            state->load(std::memory_order_relaxed) != state_free) {
-            drop_damaged_list(size_class);
-            continue;
+        if (take_free(size_class, most, [&room](block* at, block_state& state, std::uint8_t) {
+                room.push({.at = at, .state = &state});
+            }) == 0) {
+            break;
         }
-        from.head = unseal(*reinterpret_cast<sealed_block const*>(head), mixed);
-        seal_alone(head, mixed);
-        room.push({.at = head, .state = state});
     }
-    // They are handed out in the order of the list: what follows in memory is soon needed together.
-    std::reverse(room.entries + room.delay(), room.top.get());
-    return own.is_open(size_class) && room.ready() != 0;
+    // They are handed out in rising order: what follows in memory is soon needed together.
+    std::reverse(room.first() + room.delay(), room.top.get());
+    return room.ready() != 0;
 }
 
-/// A block that waited in the cache goes back to its page.
+/// A block that waited in the cache goes back to its page. Whether somebody wrote into it is seen
+/// when it is taken out again.
 void thread_heap::give_back(cached_block const& each, std::size_t block_bytes) noexcept {
-    std::uint64_t const mixed = mix(each.at);
-    if (each.state->load(std::memory_order_relaxed) != state_free ||
-        !is_sealed_alone(each.at, mixed) ||
-        (hardening.zero_on_free && !is_clear(each.at, block_bytes))) [[unlikely]] {
-        return report_damaged(each.at, true, block_bytes);
+    if (each.state->load(std::memory_order_relaxed) != state_away) [[unlikely]] {
+        return report_damaged(each, block_bytes);
     }
     page& home = *pages.find(each.at);
     bump(handed[home.size_class], ~std::uint64_t{0});  // less 1
     if (home.owner.get() != this) [[unlikely]] {
         return free_elsewhere(home, each.at);
     }
-    if (home.push_sealed(each.at, mixed)) [[unlikely]] {
+    if (home.put_back(*each.state)) [[unlikely]] {
         deallocate_emptied(home, each.at, nullptr);
     }
 }
@@ -291,51 +309,28 @@ void thread_heap::allow_frees(unsigned size_class) noexcept {
     }
 }
 
-/// A block of an allocation list goes back to its page.
-void thread_heap::return_checked(block& freed) noexcept {
-    page& home = *pages.find(&freed);
-    bump(handed[home.size_class], ~std::uint64_t{0});  // less 1
-    if (home.owner.get() != this) {
-        free_elsewhere(home, &freed);
-    } else if (home.push(&freed)) {
-        deallocate_emptied(home, &freed, nullptr);
-    }
-}
-
 /// A freed block was written to. It is lost: whoever wrote may still.
-void thread_heap::report_damaged(block const* freed, bool is_known, std::size_t bytes) noexcept {
+void thread_heap::report_damaged(cached_block const& freed, std::size_t bytes) noexcept {
     report({.kind = misuse_kind::corruption,
             .operation = "malloc",
-            .ptr = freed,
-            .block = is_known ? freed : nullptr,
+            .ptr = freed.at,
+            .block = freed.at,
             .block_bytes = bytes});
 }
 
-/// The blocks of the list are lost: where it leads, whoever wrote into it knows.
-void thread_heap::drop_damaged_list(unsigned size_class) noexcept {
-    block* const head = slots()[size_class].head;
-    page const& home = *slots()[size_class].current;
-    slots()[size_class].head = nullptr;
-    std::size_t const number = number_of(home, sizing::class_reciprocal(size_class), head);
-    bool const is_free = number != no_block &&
-                         home.states.get()[number].load(std::memory_order_relaxed) == state_free;
-    report_damaged(head, is_free, home.block_bytes.get());
-}
-
-/// Makes so many blocks of a page its allocation list.
-void thread_heap::link_sealed(page const& in, std::size_t first, std::size_t count) noexcept {
+/// Makes so many blocks of a page free.
+void thread_heap::seal_new(page const& in, std::size_t first, std::size_t count) noexcept {
     std::size_t const bytes = in.block_bytes.get();
     bool const must_clear = hardening.zero_on_free && !in.fresh_zeroed;
-    block* list = nullptr;
-    for (std::size_t i = count; i-- > 0;) {
-        std::byte* const at = in.start + (first + i) * bytes;
+    std::uint8_t const state = must_clear || in.fresh_zeroed ? state_zero : state_free;
+    for (std::size_t i = first; i < first + count; ++i) {
+        std::byte* const at = in.start + i * bytes;
         if (must_clear) {
             clear_freed(at, bytes);
         }
-        seal(at, list, mix(at));
-        list = reinterpret_cast<block*>(at);
+        seal_alone(at, mix(at));
+        in.states.get()[i].store(state, std::memory_order_relaxed);
     }
-    slots()[in.size_class].head = list;
 }
 
 /// A free into the cache. `slow`: what to jump to where it is no common case.
@@ -365,7 +360,7 @@ TARN_HOT void thread_heap::deallocate_cached(block_cache& own, page& home, void*
             return slow(ptr, this);
         }
     }
-    state.store(state_free, std::memory_order_relaxed);
+    state.store(state_away, std::memory_order_relaxed);
     seal_alone(ptr, mixed);
     room.place(static_cast<block*>(ptr), state);
 }
@@ -417,14 +412,14 @@ bool thread_heap::try_deallocate_hardened(void* ptr) noexcept {
         return false;
     }
     block_state& state = home->states.get()[number];
-    if (state.load(std::memory_order_relaxed) == state_free ||
+    if (state.load(std::memory_order_relaxed) < state_live ||
         look_at_block(*home, ptr).damage != undamaged) {
         return false;
     }
     if (hardening.zero_on_free) {
         clear_freed(ptr, room.block_bytes);
     }
-    state.store(state_free, std::memory_order_relaxed);
+    state.store(state_away, std::memory_order_relaxed);
     seal_alone(ptr, mix(ptr));
     room.add(static_cast<block*>(ptr), state);
     allow_frees(size_class);
@@ -442,12 +437,13 @@ bool thread_heap::try_post_hardened(void* ptr) noexcept {
         return false;
     }
     block_state& state = home->states.get()[number];
-    if (state.load(std::memory_order_relaxed) == state_free ||
+    if (state.load(std::memory_order_relaxed) < state_live ||
         look_at_block(*home, ptr).damage != undamaged) {
         return false;
     }
-    // relaxed: of two that free the block one finds it free; what it writes there, the push orders.
-    if (state.exchange(state_free, std::memory_order_relaxed) == state_free) {
+    // relaxed: of two that free the block one finds it free; what it writes, free_elsewhere()
+    // orders.
+    if (state.exchange(state_away, std::memory_order_relaxed) < state_live) {
         return false;
     }
     if (hardening.zero_on_free) {
@@ -536,7 +532,7 @@ void thread_heap::deallocate_checked(page& home, void* ptr, char const* operatio
     block_state& state = home.states.get()[home.index_of(ptr)];
     bool const claims_first = home.owner.get() != this && facts.damage != undamaged;
     // What looks like damage may be another thread's free of the block, which then claimed it.
-    if (claims_first && state.exchange(state_free, std::memory_order_relaxed) == state_free) {
+    if (claims_first && state.exchange(state_away, std::memory_order_relaxed) < state_live) {
         return report(event);
     }
     if (facts.damage != undamaged) {
@@ -560,9 +556,9 @@ void thread_heap::deallocate_checked(page& home, void* ptr, char const* operatio
     // Not sooner: what was flushed may have made the page this heap's, or taken it away.
     bool const is_own = home.owner.get() == this;
     if (is_own) {
-        state.store(state_free, std::memory_order_relaxed);
+        state.store(state_away, std::memory_order_relaxed);
     } else if (!claims_first &&
-               state.exchange(state_free, std::memory_order_relaxed) == state_free) {
+               state.exchange(state_away, std::memory_order_relaxed) < state_live) {
         return report(event);  // another thread did at the same time
     }
     if (hardening.zero_on_free) {
@@ -573,22 +569,11 @@ void thread_heap::deallocate_checked(page& home, void* ptr, char const* operatio
         if (is_over_) {
             shed();
         }
-    } else if (home.push(ptr)) {
+        return;
+    }
+    seal_alone(ptr, mix(ptr));
+    if (home.put_back(state)) {
         deallocate_emptied(home, ptr, caller);
-    }
-}
-
-/// Puts the allocation list of a class, and what is cached of it, back into the pages.
-void thread_heap::return_checked_list(unsigned size_class) noexcept {
-    if (cache() != nullptr) {
-        flush_cache(size_class, 0);
-    }
-    while (slots()[size_class].head != nullptr) {
-        block* const head = slots()[size_class].head;
-        if (try_unlink(slots()[size_class], size_class) == nullptr) {
-            return drop_damaged_list(size_class);
-        }
-        return_checked(*head);
     }
 }
 

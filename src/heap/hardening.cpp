@@ -83,7 +83,7 @@ block_facts look_at_block(page const& home, void const* ptr) noexcept {
     }
     std::uint8_t const state =
         home.states.get()[home.index_of(ptr)].load(std::memory_order_relaxed);
-    if (state == state_free) {
+    if (state < state_live) {
         return {.is_live = false, .extent = extent, .damage = undamaged};
     }
     if (state != state_noted) {

@@ -104,9 +104,6 @@ struct stray_chain {
     std::size_t count = 0;  // a double free can make the chain a ring
 };
 
-// Of a block that is taken out of a cache.
-constexpr std::uint8_t state_collected = 254;
-
 /// Takes the free blocks out of a vanished thread's cache.
 void collect_cached(block_cache const& cache, stray_chain& chain) noexcept {
     for (unsigned size_class = 1; size_class < sizing::class_count; ++size_class) {
@@ -118,8 +115,8 @@ void collect_cached(block_cache const& cache, stray_chain& chain) noexcept {
                 continue;
             }
             block_state& state = home->states.get()[home->index_of(at)];
-            if (state.load(std::memory_order_relaxed) == state_free) {
-                state.store(state_collected, std::memory_order_relaxed);
+            if (state.load(std::memory_order_relaxed) == state_away) {
+                state.store(state_live, std::memory_order_relaxed);  // it may be there twice
                 write_link(at, chain.first);
                 chain.first = at;
                 ++chain.count;
@@ -163,12 +160,15 @@ void return_strays(stray_chain chain) noexcept {
         block* const stray = chain.first;
         chain.first = read_link(stray);
         page& home = *pages.find(stray);
-        if (home.has_states()) {
+        bool const has_states = home.has_states();
+        if (has_states) {
+            seal_alone(stray, mix(stray));
             home.states.get()[home.index_of(stray)].store(state_free, std::memory_order_relaxed);
         }
         remote_state seen = home.remote.load();
         if (seen.how() != hold::adrift) {
-            while (!home.remote.try_push(seen, stray)) {
+            while (!(has_states ? home.remote.try_post(seen, stray)
+                                : home.remote.try_push(seen, stray))) {
             }
             if (seen.how() == hold::binned &&
                 static_cast<int>(seen.count()) + 1 == home.out.get()) {
@@ -177,7 +177,7 @@ void return_strays(stray_chain chain) noexcept {
             continue;
         }
         static_cast<void>(home.remote.try_claim());  // nobody else lives
-        static_cast<void>(home.push(stray));
+        static_cast<void>(has_states ? home.out.decrement_to_zero() : home.push(stray));
         settle(home);
     }
 }
@@ -212,7 +212,35 @@ void adopt_pages() noexcept {
 
 }  // namespace
 
+namespace {
+
+/// The same where blocks have states, which say all.
+void repair_by_states(page& orphan) noexcept {
+    static_cast<void>(orphan.remote.take());
+    int outside = orphan.capacity.get();
+    for (int index = 0; index < orphan.capacity.get(); ++index) {
+        if (orphan.states.get()[index].load(std::memory_order_relaxed) > state_zero) {
+            continue;
+        }
+        --outside;
+        if (orphan.is_unlisted(static_cast<std::size_t>(index))) {
+            std::byte* const at =
+                orphan.start + static_cast<std::size_t>(index) * orphan.block_bytes.get();
+            seal_alone(at, mix(at));
+        }
+    }
+    orphan.touch_all();
+    orphan.countdown.set(0);
+    orphan.out.set(outside);
+    orphan.fresh_zeroed = false;  // blocks behind capacity may have been sealed already
+}
+
+}  // namespace
+
 void repair(page& orphan, block const* list) noexcept {
+    if (orphan.has_states()) {
+        return repair_by_states(orphan);
+    }
     block_set free_blocks{orphan};
     free_blocks.add_list(list);
     free_blocks.add_list(orphan.local);
@@ -225,14 +253,9 @@ void repair(page& orphan, block const* list) noexcept {
             write_link(at, rebuilt);
             rebuilt = reinterpret_cast<block*>(at);
             --outside;
-            if (orphan.has_states()) {
-                orphan.states.get()[index].store(state_free, std::memory_order_relaxed);
-            }
         }
     }
-    if (!orphan.has_states()) {
-        orphan.frees.set(&orphan.local);
-    }
+    orphan.frees.set(&orphan.local);
     orphan.local = rebuilt;
     orphan.touch_all();
     orphan.countdown.set(0);

@@ -99,7 +99,7 @@ page* thread_heap::wake_full(unsigned size_class) noexcept {
             break;
         }
         bool const is_shared = full->remote.load().count() != 0;
-        if (full->local == nullptr && !is_shared) {
+        if (!full->has_free() && !is_shared) {
             full_[size_class].remove(*full);
             full_[size_class].push_front(*full);
             continue;
@@ -110,8 +110,8 @@ page* thread_heap::wake_full(unsigned size_class) noexcept {
             full->left_by = base::node_index::none;  // others free into it: better adrift
         }
         full->collect_remote();
-        if (full->local != nullptr || !leave_full(*full)) {  // a double free may have left nothing
-            return full;                                     // not to be looked at after it left
+        if (full->has_free() || !leave_full(*full)) {  // a double free may have left nothing
+            return full;                               // not to be looked at after it left
         }
     }
     return nullptr;
@@ -141,6 +141,11 @@ void thread_heap::set_current(unsigned size_class, page* next) noexcept {
     current_bytes_ -= current != nullptr ? current->bytes() : 0;
     current = next;
     current_bytes_ += current != nullptr ? current->bytes() : 0;
+    if (hardening.on && next != nullptr) [[unlikely]] {
+        // Who knows what was freed last does not know what is handed out next.
+        cursors_[size_class] =
+            random_.next() % static_cast<std::size_t>(std::max(next->capacity.get(), 1));
+    }
 }
 
 /// A thread that only frees any more would hold a page of each class it ever used. So, while the

@@ -95,7 +95,11 @@ std::size_t page::purge_inside() noexcept {
     std::size_t const os_page = os::page_bytes();
     auto const made = static_cast<std::size_t>(capacity.get());
     block_set free_blocks{*this};
-    free_blocks.add_list(local);
+    if (has_states()) {
+        free_blocks.add_free_states();
+    } else {
+        free_blocks.add_list(local);
+    }
     std::uint64_t busy = 0;
     for (std::size_t index = 0; index < made; ++index) {
         if (!free_blocks.contains(index) && !is_unlisted(index)) {
@@ -112,7 +116,7 @@ std::size_t page::purge_inside() noexcept {
     // No further than the list made sense above: a misuse may have torn it.
     block* last_kept = nullptr;
     block* at = local;
-    for (std::size_t left = free_blocks.size(); left != 0; --left) {
+    for (std::size_t left = has_states() ? 0 : free_blocks.size(); left != 0; --left) {
         block* const next = read_link(at);
         if (!is_unlisted(index_of(at))) {
             last_kept = at;
@@ -154,9 +158,13 @@ int page::relist(block*& to, space::allowance wants) noexcept {
         for (std::size_t index = end; index-- > first;) {
             if ((others & os_pages_of(index, 1)) == 0) {
                 void* const again = start + index * bytes;
+                ++count;
+                if (has_states()) {
+                    seal_alone(again, mix(again));
+                    continue;
+                }
                 write_link(again, list);
                 list = static_cast<block*>(again);
-                ++count;
             }
         }
         if (count != 0) {
@@ -187,7 +195,7 @@ void page::collect_remote() noexcept {
                          .block_bytes = block_bytes.get()});
             return;
         }
-        if (block* const list = seen.list()) {
+        if (block* const list = has_states() ? nullptr : seen.list()) {
             if (!joined) {
                 block* last = list;
                 for (std::uint32_t i = 1; i < seen.count(); ++i) {
@@ -210,11 +218,13 @@ void page::rebuild_empty() noexcept {
     block* rebuilt = nullptr;
     for (int index = capacity.get(); index-- > 0;) {
         std::byte* const at = start + static_cast<std::size_t>(index) * block_bytes.get();
+        if (has_states()) {
+            seal_alone(at, mix(at));
+            states.get()[index].store(state_free, std::memory_order_relaxed);
+            continue;
+        }
         write_link(at, rebuilt);
         rebuilt = reinterpret_cast<block*>(at);
-        if (has_states()) {
-            states.get()[index].store(state_free, std::memory_order_relaxed);
-        }
     }
     local = rebuilt;
     touch_all();
@@ -222,6 +232,18 @@ void page::rebuild_empty() noexcept {
 }
 
 void page::audit() const noexcept {
+    TARN_CHECK(out.get() >= 0);
+    TARN_CHECK(capacity.get() <= reserved.get());
+    if (has_states()) {
+        TARN_CHECK(local == nullptr);
+        int free_blocks = 0;
+        for (int index = 0; index < capacity.get(); ++index) {
+            bool const is_free = states.get()[index].load(std::memory_order_relaxed) <= state_zero;
+            free_blocks += is_free && !is_unlisted(static_cast<std::size_t>(index)) ? 1 : 0;
+        }
+        TARN_CHECK(outside() + free_blocks + unlisted() >= capacity.get());
+        return;
+    }
     int length = 0;
     for (block const* at = local; at != nullptr && length <= capacity.get(); at = read_link(at)) {
         TARN_CHECK(pages.find(at) == this);
@@ -229,8 +251,6 @@ void page::audit() const noexcept {
         TARN_CHECK(is_whole(at));
         ++length;
     }
-    TARN_CHECK(out.get() >= 0);
-    TARN_CHECK(capacity.get() <= reserved.get());
     TARN_CHECK(outside() + length + unlisted() == capacity.get());
     TARN_CHECK(static_cast<int>(remote.load().count()) <= outside());
 }

@@ -11,6 +11,7 @@
 //            reused or rests, `out` counts down to the next look, from `countdown`.
 //            Descriptors lie in a record_table, apart from blocks, and are never unmapped.
 //            Where blocks have states (heap/block_states.hpp: a thread's pages in mode hardened)
+//            there are no lists: `local` is null, and what `remote` points at leads nowhere.
 //            `divisor` is 0, so that no fast path frees into the page, and it is never reused.
 // Cost       128 bytes per page or large block: a line that the owner's frees touch, and one that
 //            the frees of others and the slow path touch. malloc's fast path touches neither.
@@ -172,21 +173,17 @@ struct alignas(128) page {
     /// Owner's free. True: nothing is outside any more, or (a double free) nothing was before, or
     /// the count-down has ended.
     [[nodiscard]] bool push(void* ptr) noexcept {
-        if (!hardening.on) [[likely]] {
-            return push_to(*frees.get(), ptr);
-        }
-        return push_sealed(ptr, mix(ptr));
+        TARN_ASSERT(!has_states());
+        return push_to(*frees.get(), ptr);
     }
 
-    /// The same in mode hardened, for whoever has mixed the block's address.
-    [[nodiscard]] bool push_sealed(void* ptr, std::uint64_t mixed) noexcept {
-        seal(ptr, local, mixed);
-        std::atomic_signal_fence(std::memory_order_release);  // as below
-        local = static_cast<block*>(ptr);
+    /// The same of a block that has a state, and is away and sealed.
+    [[nodiscard]] bool put_back(block_state& state) noexcept {
+        state.store(state_free, std::memory_order_relaxed);
         return out.decrement_to_zero();
     }
 
-    /// The same with what `frees` leads to, which free() has read already.
+    /// push() with what `frees` leads to, which free() has read already.
     [[nodiscard]] TARN_HOT bool push_to(block*& list, void* ptr) noexcept {
         auto* const freed = ::new (ptr) block{list};
         // A signal handler may fork here: the list is whole at every instruction.
@@ -227,9 +224,25 @@ struct alignas(128) page {
     /// Blocks reused since then: allocations that no refill counted.
     [[nodiscard]] int reused() const noexcept { return is_reused() ? counted() : 0; }
 
+    /// Whether the owner has blocks of it that are free.
+    [[nodiscard]] bool has_free() const noexcept {
+        return has_states() ? free_counted() > 0 : local != nullptr;
+    }
+
+    /// How many, where blocks have states. More may look so: others are about to count them.
+    [[nodiscard]] int free_counted() const noexcept {
+        return capacity.get() - outside() - unlisted();
+    }
+
+    /// Where blocks have states: makes at most so many that are free away, and outside; calls
+    /// take(block, state, what that was) for each before. No more than free_counted(). Looks from
+    /// `cursor` on, and around.
+    template <class Take>
+    [[nodiscard]] int take_free(std::size_t& cursor, int most, Take take) noexcept;
+
     /// Whether no block can be had from it but for what others may have freed.
     [[nodiscard]] bool is_full() const noexcept {
-        return local == nullptr && capacity.get() == reserved.get() && purged.get() == 0;
+        return !has_free() && capacity.get() == reserved.get() && purged.get() == 0;
     }
 
     /// Gives whole OS pages back in which no block is outside, but for those already given back.
@@ -238,7 +251,7 @@ struct alignas(128) page {
 
     /// Makes `to`, which is null, a list of blocks that purge_inside() took off the local list:
     /// those of one OS page, or one block. Returns their number; 0: there are none, or the budget
-    /// refuses their memory.
+    /// refuses their memory. Where blocks have states they are free again, and in no list.
     [[nodiscard]] int relist(block*& to, space::allowance wants) noexcept;
 
     /// Blocks made that are free and in no list.
@@ -289,5 +302,43 @@ private:
 };
 
 static_assert(sizeof(page) == 128);
+
+template <class Take>
+int page::take_free(std::size_t& cursor, int most, Take take) noexcept {
+    auto const made = static_cast<std::size_t>(capacity.get());
+    block_state* const all = states.get();
+    std::size_t const begin = cursor < made ? cursor : 0;
+    int taken = 0;
+    auto const look = [&](std::size_t from, std::size_t to) {
+        for (std::size_t at = from - from % 8; at < to && taken < most; at += 8) {
+            std::uint64_t found = free_among(all + at);
+            if (at < from) {
+                found &= ~std::uint64_t{0} << 8 * (from - at);
+            }
+            for (; found != 0 && taken < most; found &= found - 1) {
+                std::size_t const index = at + static_cast<unsigned>(std::countr_zero(found)) / 8;
+                if (index >= to) {
+                    return;
+                }
+                // acquire: pairs with the release in free_elsewhere(); the seal is written.
+                std::uint8_t const before = all[index].load(std::memory_order_acquire);
+                if (before > state_zero || (purged.get() != 0 && is_unlisted(index))) [[unlikely]] {
+                    continue;
+                }
+                take(reinterpret_cast<block*>(start + index * block_bytes.get()), all[index],
+                     before);
+                // A signal handler may fork here: an entry of what is free in its page counts not.
+                std::atomic_signal_fence(std::memory_order_release);
+                all[index].store(state_away, std::memory_order_relaxed);
+                ++taken;
+                cursor = index + 1;
+            }
+        }
+    };
+    look(begin, made);
+    look(0, begin);
+    out.set(out.get() + taken);
+    return taken;
+}
 
 }  // namespace tarn::impl::heap

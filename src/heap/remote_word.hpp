@@ -118,8 +118,13 @@ public:
     /// Adds a block to a word last seen as `seen`, which must not be adrift. False: it changed,
     /// and `seen` is what it is now.
     [[nodiscard]] bool try_push(remote_state& seen, block* freed) noexcept {
-        TARN_ASSERT(seen.how() != hold::adrift);
         write_link(freed, seen.list());
+        return try_post(seen, freed);
+    }
+
+    /// The same where blocks have states: `freed` is counted, and linked to nothing.
+    [[nodiscard]] bool try_post(remote_state& seen, block* freed) noexcept {
+        TARN_ASSERT(seen.how() != hold::adrift);
         remote_state const wanted = remote_state::of(seen.how(), freed, seen.count() + 1);
         // release: pairs with the acquire in look() and try_take().
         return bits_.compare_exchange_weak(seen.bits, wanted.bits, std::memory_order_release,

@@ -88,9 +88,6 @@ bool thread_heap::try_adopt_stray(void* ptr) noexcept {
 
 block* thread_heap::take_stray(unsigned size_class, block**& link, int skipped_most) noexcept {
     page const* const current = slots()[size_class].current;
-    if (hardening.on) {
-        return nullptr;  // there are none
-    }
     for (int skipped = 0; skipped <= skipped_most; ++skipped) {
         block* const each = *link;
         page const* const home = pages.find(each);
@@ -170,10 +167,10 @@ void thread_heap::send_home(block& stray) noexcept {
     }
 }
 
-/// Puts the allocation list of a class back into the pages that its blocks came from.
+/// Puts the allocation list of a class, and what is cached of it, back into the pages.
 void thread_heap::return_list(unsigned size_class) noexcept {
-    if (hardening.on) {
-        return return_checked_list(size_class);
+    if (cache() != nullptr) {
+        flush_cache(size_class, 0);
     }
     while (block* const head = slots()[size_class].head) {
         slots()[size_class].head = head->next;

@@ -135,6 +135,9 @@ space::allowance thread_heap::allowance_for(unsigned size_class) noexcept {
 /// freed, else blocks whose memory was given back, else blocks of untouched memory. False: there
 /// are none.
 bool thread_heap::take_list(page& from) noexcept {
+    if (hardening.on) [[unlikely]] {
+        return find_free(from);
+    }
     unsigned const size_class = from.size_class;
     int listed = 0;
     if (static_cast<int>(from.remote.load().count()) > from.outside()) [[unlikely]] {
@@ -163,15 +166,16 @@ bool thread_heap::take_list(page& from) noexcept {
         return false;
     } else if (listed = make_blocks(from); listed == 0) {
         return false;
+    } else {
+        from.out.set(from.out.get() + listed);
+        count_handed(size_class, listed);
     }
     sample_plan const& plan = samples_[size_class];
     if (!plan.is_far(handed_so_far(size_class) - static_cast<std::uint64_t>(listed))) [[unlikely]] {
         stop_before_sample(from, listed);
     }
     account(from);
-    if (hardening.on) [[unlikely]] {
-        allow_frees(size_class);
-    } else if (!plan.is_near()) [[likely]] {
+    if (!plan.is_near()) [[likely]] {
         from.reuse(slots()[size_class].head, current_reuse_budget);
     }
     return true;
@@ -214,19 +218,27 @@ bool thread_heap::may_reuse(unsigned size_class) noexcept {
 
 /// Sees to it that the allocation list, just filled, ends where a sample is due.
 TARN_COLD void thread_heap::stop_before_sample(page& from, int listed) noexcept {
-    unsigned const size_class = from.size_class;
+    int const length = until_sample(from.size_class, listed, listed);
+    if (length < listed) {
+        shorten_list(from, listed, length);
+    }
+}
+
+/// How many of so many blocks come before the next sample, at least one; `counted` have been
+/// counted as handed out already.
+TARN_COLD int thread_heap::until_sample(unsigned size_class, int blocks, int counted) noexcept {
     sample_plan& plan = samples_[size_class];
     if (process.options.sample_interval_bytes == 0) {
-        return;
+        return blocks;
     }
     sample_rate const rate = rate_of(size_class);
-    auto const handed_before = [this, size_class, listed] {
-        return handed_so_far(size_class) - static_cast<std::uint64_t>(listed);
+    auto const handed_before = [this, size_class, counted] {
+        return handed_so_far(size_class) - static_cast<std::uint64_t>(counted);
     };
     if (plan.is_new()) {
         plan.begin(handed_before(), rate, random_);
         if (plan.is_far(handed_before())) {
-            return;
+            return blocks;
         }
     }
     if (!plan.is_near()) {
@@ -238,9 +250,7 @@ TARN_COLD void thread_heap::stop_before_sample(page& from, int listed) noexcept 
     }
     // Above 0 unless the sample that was due could not be made.
     std::uint64_t const ahead = std::max<std::uint64_t>(plan.ahead(handed_before()), 1);
-    if (ahead < static_cast<std::uint64_t>(listed)) {
-        shorten_list(from, listed, static_cast<int>(ahead));
-    }
+    return static_cast<int>(std::min<std::uint64_t>(ahead, static_cast<std::uint64_t>(blocks)));
 }
 
 /// Leaves so many blocks in an allocation list just filled, and gives the others back to the page.
@@ -269,9 +279,9 @@ void thread_heap::end_countdown(page& from) noexcept {
     from.end_countdown();
 }
 
-/// Links the next blocks of untouched memory, in rising order: a few at
-/// first, so that a page costs only what is used of it, then as many as were used before. Returns
-/// their number; 0: out of memory.
+/// Makes the next blocks of untouched memory an allocation list, in rising order: a few at first,
+/// so that a page costs only what is used of it, then as many as were used before. Returns their
+/// number; 0: out of memory. In mode hardened they are free in the page.
 int thread_heap::make_blocks(page& in) noexcept {
     std::size_t const bytes = in.block_bytes.get();
     int const made = in.capacity.get();
@@ -284,7 +294,7 @@ int thread_heap::make_blocks(page& in) noexcept {
         return 0;
     }
     if (hardening.on) [[unlikely]] {
-        link_sealed(in, static_cast<std::size_t>(made), static_cast<std::size_t>(count));
+        seal_new(in, static_cast<std::size_t>(made), static_cast<std::size_t>(count));
     } else {
         std::byte* const first = in.start + static_cast<std::size_t>(made) * bytes;
         std::byte* at = first;
@@ -299,8 +309,6 @@ int thread_heap::make_blocks(page& in) noexcept {
     // Where other pages' blocks may join the list, nobody knows which are zero.
     in.list_zeroed = in.fresh_zeroed && full_[in.size_class].empty();
     in.capacity.set(made + count);
-    in.out.set(in.out.get() + count);
-    count_handed(in.size_class, count);
     return count;
 }
 
@@ -446,16 +454,24 @@ void thread_heap::deallocate_found(page& home, void* ptr, void const* caller) no
     }
 }
 
-/// Frees into a page that is not this heap's: takes an adrift page over, else posts the block.
+/// Frees into a page that is not this heap's: takes an adrift page over, else posts the block. One
+/// with a state is away.
 void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
     unsigned const size_class = home.size_class;
+    bool const has_states = home.has_states();
+    if (has_states) [[unlikely]] {
+        seal_alone(ptr, mix(ptr));
+        // release: pairs with the acquire in take_free(); the seal is written, and what the program
+        // wrote before. From here on the block may be handed out.
+        home.states.get()[home.index_of(ptr)].store(state_free, std::memory_order_release);
+    }
     remote_state seen = home.remote.load();
     for (;;) {
         if (seen.how() == hold::adrift) {
             if (home.remote.try_claim()) {
                 home.owner.set(this);
                 forget_who_left(home);
-                bool const empty = home.push(ptr);
+                bool const empty = has_states ? home.out.decrement_to_zero() : home.push(ptr);
                 account(home);
                 if (empty) {
                     part_with_empty(home);
@@ -465,7 +481,8 @@ void thread_heap::free_elsewhere(page& home, void* ptr) noexcept {
                 return;
             }
             seen = home.remote.load();
-        } else if (home.remote.try_push(seen, static_cast<block*>(ptr))) {
+        } else if (has_states ? home.remote.try_post(seen, static_cast<block*>(ptr))
+                              : home.remote.try_push(seen, static_cast<block*>(ptr))) {
             break;
         }
     }

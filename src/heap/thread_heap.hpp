@@ -10,9 +10,10 @@
 //            What is freed into a page that is reused (page::frees) is handed out next; what is
 //            freed into another page of this heap waits there. Between two slow paths of a class
 //            reuse has an end.
-//            In mode hardened the lists are others (hidden_), so that every operation takes the
-//            slow path, which begins with allocate_hardened() and deallocate_hardened(). Nothing is
-//            reused then: a block that is freed waits in its page.
+//            In mode hardened the lists stay empty and the pages are others (hidden_), so that
+//            every operation takes the slow path, which begins with allocate_hardened() and
+//            deallocate_hardened(). What is freed waits in the block_cache, or, by its state, in
+//            its page.
 // Cost       allocate() up to 256 bytes: 12 instructions, one load of the block. deallocate():
 //            one load of the page map, one line of the page's descriptor, one line of the block.
 #pragma once
@@ -234,19 +235,21 @@ private:
     }
 
     [[nodiscard]] static block* pop(slot& from) noexcept;
-    [[nodiscard]] static block_state* try_unlink(slot& from, unsigned size_class) noexcept;
     void enter_hardened() noexcept;
+    [[nodiscard]] bool find_free(page& in) noexcept;
+    [[nodiscard]] bool has_free(unsigned size_class) const noexcept;
+    [[nodiscard]] int may_take(unsigned size_class, std::uint32_t wanted) noexcept;
+    template <class Take>
+    [[nodiscard]] int take_free(unsigned size_class, int most, Take take) noexcept;
+    [[nodiscard]] bool take_one(unsigned size_class, cached_block& to, bool& is_zero) noexcept;
+    [[nodiscard]] bool take_next(unsigned size_class, cached_block& to) noexcept;
     [[nodiscard]] bool fill_cache(unsigned size_class) noexcept;
     void flush_cache(unsigned size_class, std::uint32_t keep) noexcept;
-    [[nodiscard]] block* unlink_checked(unsigned size_class, block_state*& state) noexcept;
     [[nodiscard]] bool make_room(unsigned size_class) noexcept;
     void give_back(cached_block const& each, std::size_t block_bytes) noexcept;
     void allow_frees(unsigned size_class) noexcept;
-    void return_checked(block& freed) noexcept;
-    void return_checked_list(unsigned size_class) noexcept;
-    void drop_damaged_list(unsigned size_class) noexcept;
-    void report_damaged(block const* freed, bool is_known, std::size_t bytes) noexcept;
-    void link_sealed(page const& in, std::size_t first, std::size_t count) noexcept;
+    void report_damaged(cached_block const& freed, std::size_t bytes) noexcept;
+    static void seal_new(page const& in, std::size_t first, std::size_t count) noexcept;
     [[nodiscard]] bool refill(unsigned size_class) noexcept;
     [[nodiscard]] bool take_list(page& from) noexcept;
     [[nodiscard]] int make_blocks(page& in) noexcept;
@@ -285,6 +288,7 @@ private:
     void tell_growth() noexcept;
     void count_handed(unsigned size_class, int blocks) noexcept;
     void stop_before_sample(page& from, int listed) noexcept;
+    [[nodiscard]] int until_sample(unsigned size_class, int blocks, int counted) noexcept;
     [[nodiscard]] bool may_reuse(unsigned size_class) noexcept;
     void shorten_list(page& from, int listed, int length) noexcept;
     void end_reuse(unsigned size_class) noexcept;
@@ -308,7 +312,9 @@ private:
     unsigned fresh_pages_ = 0;                 // so far, in mode hardened
     bool is_over_ = false;                     // keep() has met the cap since shed() was called
     base::single_writer<block_cache*> cache_;  // stays when the thread ends
-    list_heads hidden_{};                      // last: where it is not used it costs no memory
+    // Last: where they are not used they cost no memory.
+    std::array<std::size_t, sizing::class_count> cursors_{};  // where to look on in current pages
+    list_heads hidden_{};
 };
 
 /// The heap of the calling thread. Threads that have none yet share one that is empty for ever,
