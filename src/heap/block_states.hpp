@@ -6,7 +6,7 @@
 //            that were asked for; 255 live, with more, noted in the block (heap/hardening.hpp)
 // Threads    the holder of a page takes free blocks out of it, and hands out what is away, without
 //            a read-modify-write. Whoever frees a block makes it away: the page's owner, or a
-//            thread that is alone, in the same way, any other by an exchange, so that of two that
+//            thread that is alone, in the same way, any other by try_claim(), so that of two that
 //            free one block at once one is told. A free by the owner at the same moment as
 //            another's is not: then the block is found live, or free, when it would be handed out
 //            once more, and is not. What is away becomes free when its seal is written, before
@@ -63,6 +63,19 @@ constexpr std::size_t guarded_blocks(unsigned size_class) noexcept {
     constexpr std::uint64_t low_bits = 0x7f7f'7f7f'7f7f'7f7f;
     std::uint64_t const others = states & 0xfefe'fefe'fefe'fefe;
     return ~(((others & low_bits) + low_bits) | others | low_bits) >> 7;
+}
+
+/// Of a live block, by who frees it while others may: makes it away. False: it is not live. What
+/// is free stays so, since its page counts it.
+[[nodiscard]] inline bool try_claim(block_state& state) noexcept {
+    std::uint8_t before = state.load(std::memory_order_relaxed);
+    while (before >= state_live) {
+        // relaxed: what its freer writes, the store of state_free orders.
+        if (state.compare_exchange_weak(before, state_away, std::memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 class state_tables {

@@ -134,7 +134,6 @@ bool thread_heap::find_free(page& in) noexcept {
             return false;
         }
     }
-    account(in);
     return in.has_free();
 }
 
@@ -152,6 +151,11 @@ int thread_heap::take_free(unsigned size_class, int most, Take take) noexcept {
     page& from = *slots()[size_class].current;
     int const taken =
         from.take_free(cursors_[size_class], std::min(most, from.free_counted()), take);
+    if (taken == 0) [[unlikely]] {
+        // Counted and not to be found: two threads freed one block. It counts as live from here on.
+        from.out.set(from.capacity.get() - from.unlisted());
+    }
+    account(from);
     count_handed(size_class, taken);
     allow_frees(size_class);
     return taken;
@@ -159,15 +163,17 @@ int thread_heap::take_free(unsigned size_class, int most, Take take) noexcept {
 
 /// Takes a block past the cache. False: out of memory.
 bool thread_heap::take_one(unsigned size_class, cached_block& to, bool& is_zero) noexcept {
-    if (!has_free(size_class) && !refill(size_class)) {
-        return false;
+    auto const take = [&to, &is_zero](block* at, block_state& state, std::uint8_t before) {
+        to = {.at = at, .state = &state};
+        is_zero = before == state_zero;
+    };
+    while (has_free(size_class) || refill(size_class)) {
+        static_cast<void>(may_take(size_class, 1));
+        if (take_free(size_class, 1, take) != 0) {
+            return true;
+        }
     }
-    static_cast<void>(may_take(size_class, 1));
-    return take_free(size_class, 1,
-                     [&to, &is_zero](block* at, block_state& state, std::uint8_t before) {
-                         to = {.at = at, .state = &state};
-                         is_zero = before == state_zero;
-                     }) != 0;
+    return false;
 }
 
 /// The next block of a class: the cache's, where it is open. False: out of memory.
@@ -271,8 +277,12 @@ void thread_heap::give_back(cached_block const& each, std::size_t block_bytes) n
         return report_damaged(each, block_bytes);
     }
     page& home = *pages.find(each.at);
+    bool const is_own = home.owner.get() == this;
+    if (!is_own && !is_sealed_alone(each.at, mix(each.at))) [[unlikely]] {
+        return report_damaged(each, block_bytes);  // it would be sealed anew
+    }
     bump(handed[home.size_class], ~std::uint64_t{0});  // less 1
-    if (home.owner.get() != this) [[unlikely]] {
+    if (!is_own) [[unlikely]] {
         return free_elsewhere(home, each.at);
     }
     if (home.put_back(*each.state)) [[unlikely]] {
@@ -441,9 +451,7 @@ bool thread_heap::try_post_hardened(void* ptr) noexcept {
         look_at_block(*home, ptr).damage != undamaged) {
         return false;
     }
-    // relaxed: of two that free the block one finds it free; what it writes, free_elsewhere()
-    // orders.
-    if (state.exchange(state_away, std::memory_order_relaxed) < state_live) {
+    if (!try_claim(state)) {
         return false;
     }
     if (hardening.zero_on_free) {
@@ -532,7 +540,7 @@ void thread_heap::deallocate_checked(page& home, void* ptr, char const* operatio
     block_state& state = home.states.get()[home.index_of(ptr)];
     bool const claims_first = home.owner.get() != this && facts.damage != undamaged;
     // What looks like damage may be another thread's free of the block, which then claimed it.
-    if (claims_first && state.exchange(state_away, std::memory_order_relaxed) < state_live) {
+    if (claims_first && !try_claim(state)) {
         return report(event);
     }
     if (facts.damage != undamaged) {
@@ -557,8 +565,7 @@ void thread_heap::deallocate_checked(page& home, void* ptr, char const* operatio
     bool const is_own = home.owner.get() == this;
     if (is_own) {
         state.store(state_away, std::memory_order_relaxed);
-    } else if (!claims_first &&
-               state.exchange(state_away, std::memory_order_relaxed) < state_live) {
+    } else if (!claims_first && !try_claim(state)) {
         return report(event);  // another thread did at the same time
     }
     if (hardening.zero_on_free) {

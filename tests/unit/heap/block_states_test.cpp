@@ -48,6 +48,15 @@ TEST(block_states, serve_again_and_are_free_then) {
     tables->deallocate(1, again);
 }
 
+TEST(block_states, are_claimed_while_they_are_live) {
+    for (unsigned before = 0; before < 256; ++before) {
+        block_state state{static_cast<std::uint8_t>(before)};
+        EXPECT_EQ(try_claim(state), before >= state_live);
+        EXPECT_EQ(state.load(std::memory_order_relaxed),
+                  before >= state_live ? state_away : before);
+    }
+}
+
 TEST(block_states, are_told_apart_eight_at_a_time) {
     alignas(8) std::array<block_state, 8> states{};
     for (unsigned place = 0; place < 8; ++place) {
