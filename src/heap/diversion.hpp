@@ -134,7 +134,7 @@ private:
 /// The process's, or null. Only after start_process().
 [[nodiscard]] stand_in const* current_stand_in() noexcept;
 
-/// The same where it checks blocks, and counts them; else null.
+/// The same where it checks blocks, and counts them; else null. Starts the allocator if need be.
 [[nodiscard]] stand_in const* current_checker() noexcept;
 
 /// Slow paths begin with this: what to take in place of `heap`, which this_thread was. A thread

@@ -83,6 +83,11 @@ public:
     /// Nothing may be reused: every block counts.
     [[nodiscard]] constexpr bool is_near() const noexcept { return due_at_ != 0; }
 
+    /// Blocks that go back to their pages make what was near far again: it stays near.
+    [[nodiscard]] constexpr bool allows_reuse(std::uint64_t allocated) const noexcept {
+        return !is_near() && (is_far(allocated) || is_new());
+    }
+
     /// Near, but not yet approached.
     [[nodiscard]] constexpr bool waits() const noexcept { return due_at_ == not_known; }
 

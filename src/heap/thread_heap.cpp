@@ -206,7 +206,7 @@ void thread_heap::note_sample(unsigned size_class) noexcept {
 /// Whether freed blocks may join the allocation list; false from when a sample is near.
 bool thread_heap::may_reuse(unsigned size_class) noexcept {
     sample_plan& plan = samples_[size_class];
-    if (plan.is_far(handed_so_far(size_class)) || plan.is_new()) [[likely]] {
+    if (plan.allows_reuse(handed_so_far(size_class))) [[likely]] {
         return true;
     }
     if (!plan.is_near()) {

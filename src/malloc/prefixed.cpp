@@ -149,7 +149,7 @@ int tarn_checks_get(tarn_checks* out) noexcept {
     if (out == nullptr || out->size != sizeof(tarn_checks)) {
         return EINVAL;
     }
-    heap::stand_in const* const all = heap::start_process() ? heap::current_checker() : nullptr;
+    heap::stand_in const* const all = heap::current_checker();
     if (all == nullptr) {
         return ENOTSUP;
     }
@@ -169,7 +169,7 @@ int tarn_checks_get(tarn_checks* out) noexcept {
 
 std::size_t tarn_check_all() noexcept {
     tarn::impl::base::errno_keeper const keeper;
-    heap::stand_in const* const all = heap::start_process() ? heap::current_checker() : nullptr;
+    heap::stand_in const* const all = heap::current_checker();
     if (all == nullptr) {
         return 0;
     }

@@ -36,8 +36,11 @@ public:
     damaged_block& operator=(damaged_block const&) = delete;
 
 private:
-    // Volatile: the compiler knows where the block ends.
-    void flip() { *const_cast<char volatile*>(at_) = static_cast<char>(*at_ ^ 1); }
+    // Volatile: the compiler knows where the block ends. A stray write races with the checks of
+    // other threads by nature: TSan is not to look at it.
+    __attribute__((no_sanitize("thread"))) void flip() {
+        *const_cast<char volatile*>(at_) = static_cast<char>(*at_ ^ 1);
+    }
 
     char* at_;
     char* start_;
@@ -109,8 +112,8 @@ bool is_checked_after(std::uint64_t checked_blocks) {
 
 TEST(check_signal, asks_for_a_check) {
     busy_threads const others{3};
+    tarn_checks const before = checks_now();  // of the damage the walk of another may tell first
     damaged_block const one{40};
-    tarn_checks const before = checks_now();
     ASSERT_EQ(std::raise(check_signal), 0);
     EXPECT_TRUE(is_checked_after(before.checked_blocks));
     EXPECT_EQ(checks_now().damaged_blocks - before.damaged_blocks, 1U);

@@ -39,6 +39,21 @@ TEST(sample_plan, says_for_how_many_blocks_it_stays_far) {
     EXPECT_GT(plan.far_for(allocated), std::uint64_t{1} << 60);
 }
 
+TEST(sample_plan, stays_near_when_blocks_go_back) {
+    random_source numbers{3};
+    sample_plan plan;
+    plan.begin(1000, {.mean = 500, .near = 4}, numbers);
+    std::uint64_t const last_far = 1000 + plan.far_for(1000);
+    EXPECT_TRUE(plan.allows_reuse(last_far));
+    EXPECT_FALSE(plan.allows_reuse(last_far + 1));
+    plan.wait();
+    EXPECT_FALSE(plan.allows_reuse(last_far)) << "whoever reuses then does so for ever";
+    plan.approach(last_far + 1, {.mean = 500, .near = 4}, numbers);
+    EXPECT_FALSE(plan.allows_reuse(last_far));
+    plan.done(last_far + 10, {.mean = 500, .near = 4}, numbers);
+    EXPECT_TRUE(plan.allows_reuse(last_far + 10));
+}
+
 TEST(random_source, draws_gaps_with_the_given_mean) {
     random_source numbers{1};
     for (std::uint64_t const mean : {1UL, 10UL, 1000UL, 1'000'000UL}) {
