@@ -26,7 +26,8 @@ struct guard_pattern {
         auto mixed = reinterpret_cast<std::uintptr_t>(user) ^ key;
         mixed = (mixed ^ mixed >> 33) * 0xff51afd7ed558ccdU;
         mixed = (mixed ^ mixed >> 33) * 0xc4ceb9fe1a85ec53U;
-        return mixed ^ mixed >> 33;
+        // No byte is zero, the one that strings too long by one write.
+        return (mixed ^ mixed >> 33) | 0x0101010101010101U;
     }
 };
 

@@ -54,12 +54,12 @@ bool add_states(page& fresh) noexcept {
     fresh.divisor = 0;
     fresh.states.set(states);
     fresh.reserved.set(static_cast<int>(blocks_in(fresh.size_class, fresh.slices.get())));
-    fresh.is_guarded = guard_os_page(guard_of(fresh));
+    fresh.has_guard = guard_os_page(guard_of(fresh));
     return true;
 }
 
 void remove_states(page& empty) noexcept {
-    if (empty.is_guarded) {
+    if (empty.has_guard) {
         unguard_os_page(guard_of(empty));
     }
     process.states.deallocate(empty.size_class, empty.states.get());

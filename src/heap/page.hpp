@@ -71,7 +71,7 @@ struct alignas(128) page {
     std::atomic<page_kind> kind;
     std::uint8_t size_class;
     bool list_zeroed : 1;                   // the owner's allocation list is zero but for the links
-    bool is_guarded : 1;                    // the OS page behind its blocks is inaccessible
+    bool has_guard : 1;                     // the OS page behind its blocks is inaccessible
     bool fresh_zeroed;                      // memory behind capacity is zero
     base::single_writer<int> outside_then;  // outside() when the count-down began
 

@@ -182,7 +182,7 @@ page* make_page(space::run const& memory, unsigned size_class, page* descriptor)
     descriptor->list_zeroed = false;
     descriptor->fresh_zeroed = memory.zeroed;
     descriptor->countdown.set(0);
-    descriptor->is_guarded = false;
+    descriptor->has_guard = false;
     descriptor->remote.reset(hold::held);
     if (!pages.assign(memory.base, memory.slices, descriptor)) {
         deallocate_descriptor(*descriptor);

@@ -54,14 +54,14 @@ std::byte* guard_behind(page const& home) noexcept {
 void guard_run(page& home) noexcept {
     bool const is_for_user_heap = home.serves_user_heaps.load(std::memory_order_relaxed);
     if (guard_bytes(is_for_user_heap) != 0) [[unlikely]] {
-        home.is_guarded = guard_os_page(guard_behind(home));
+        home.has_guard = guard_os_page(guard_behind(home));
     }
 }
 
 void unguard_run(page& home) noexcept {
-    if (home.is_guarded) [[unlikely]] {
+    if (home.has_guard) [[unlikely]] {
         unguard_os_page(guard_behind(home));
-        home.is_guarded = false;
+        home.has_guard = false;
     }
 }
 
@@ -91,7 +91,7 @@ page* describe(space::run const& memory, std::size_t slices, run_use use) noexce
     home->reserved.set(1);
     home->size_class = 0;
     home->countdown.set(0);
-    home->is_guarded = false;
+    home->has_guard = false;
     home->remote.reset(hold::held);
     home->owner.set(nullptr);
     if (!pages.assign(memory.base, slices, home)) {

@@ -32,6 +32,16 @@ TEST(guard, keyed_words_differ_between_blocks_and_keys) {
     EXPECT_NE(one.word_of(m.bytes.data()), one.word_of(m.bytes.data() + 16));
 }
 
+TEST(guard, the_end_of_a_string_is_seen_in_keyed_words) {
+    memory m;
+    for (std::uint64_t key = 1; key <= 1000; ++key) {
+        std::uint64_t const word = guard_pattern{.key = key}.word_of(&m);
+        for (unsigned byte = 0; byte < 8; ++byte) {
+            EXPECT_NE(word >> 8 * byte & 0xFF, 0U) << key;
+        }
+    }
+}
+
 TEST(guard, what_is_filled_is_found_whole_from_any_start_for_any_length) {
     std::uint64_t const word = guard_pattern{.key = 12345}.word_of(nullptr);
     for (std::size_t from = 0; from < 16; ++from) {

@@ -44,7 +44,7 @@ TEST_F(guarded_pages, have_states_and_a_guard_behind_their_blocks) {
         EXPECT_GT(blocks, 0U);
         EXPECT_LE(blocks, guarded_blocks(size_class));
         EXPECT_LE(blocks * made->block_bytes.get() + os::page_bytes(), made->bytes());
-        if (made->is_guarded) {
+        if (made->has_guard) {
             EXPECT_EQ(guarded_os_pages(), before + 1);
         }
         remove_states(*made);

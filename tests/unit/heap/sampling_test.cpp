@@ -23,6 +23,10 @@ using namespace tarn::impl::heap;
 using tarn::test::heap_test;
 using tarn::test::scoped_heap;
 
+// Standard errors that a measured share may be off. Heaps draw other numbers in each run: with four,
+// one run in some hundreds would fail by bad luck.
+constexpr double errors_most = 5.5;
+
 TEST(sample_plan, says_for_how_many_blocks_it_stays_far) {
     random_source numbers{3};
     sample_plan plan;
@@ -108,7 +112,7 @@ public:
 
     void free(void* block) { heap_.deallocate(block); }
 
-    /// Each place within four standard errors of its share, and all together.
+    /// Each place near its share, and all together.
     void expect_fair(double mean) const {
         count all;
         for (count const& each : counts_) {
@@ -116,12 +120,12 @@ public:
             all.samples += each.samples;
             if (each.blocks != 0) {
                 double const wanted = each.blocks / (mean + 0.5);
-                EXPECT_NEAR(each.samples / wanted, 1, 4 / std::sqrt(wanted))
+                EXPECT_NEAR(each.samples / wanted, 1, errors_most / std::sqrt(wanted))
                     << "site " << &each - counts_.data();
             }
         }
         double const wanted = all.blocks / (mean + 0.5);
-        EXPECT_NEAR(all.samples / wanted, 1, 4 / std::sqrt(wanted));
+        EXPECT_NEAR(all.samples / wanted, 1, errors_most / std::sqrt(wanted));
     }
 
     static constexpr std::size_t bytes = 64;
@@ -239,7 +243,7 @@ public:
     }
 
     void expect_within(double part) const {
-        EXPECT_NEAR(samples_ / wanted_, 1, std::max(part, 4 / std::sqrt(wanted_)))
+        EXPECT_NEAR(samples_ / wanted_, 1, std::max(part, errors_most / std::sqrt(wanted_)))
             << samples_ << " samples";
     }
 
@@ -251,7 +255,7 @@ private:
 };
 
 TEST_F(samples, of_mixed_sizes_are_a_hundredth_from_their_share_at_most) {
-    constexpr std::uint64_t interval_bytes = 16 * KiB;
+    constexpr std::uint64_t interval_bytes = 8 * KiB;
     process.options.sample_interval_bytes = interval_bytes;
     scoped_heap heap;
     shares all{*heap, interval_bytes};
@@ -285,7 +289,7 @@ TEST_F(samples, of_blocks_above_the_largest_class_come_as_often_as_they_should) 
         heap->count_run(0);
     }
     double const wanted = static_cast<double>(blocks) / (runs_per_sample + 0.5);
-    EXPECT_NEAR(due / wanted, 1, 4 / std::sqrt(wanted));
+    EXPECT_NEAR(due / wanted, 1, errors_most / std::sqrt(wanted));
     process.options.sample_interval_bytes = 0;
     EXPECT_FALSE(heap->is_run_sample_due());
 }
