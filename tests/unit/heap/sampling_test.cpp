@@ -23,8 +23,8 @@ using namespace tarn::impl::heap;
 using tarn::test::heap_test;
 using tarn::test::scoped_heap;
 
-// Standard errors that a measured share may be off. Heaps draw other numbers in each run: with four,
-// one run in some hundreds would fail by bad luck.
+// Standard errors that a measured share may be off. Heaps draw other numbers in each run: with
+// four, one run in some hundreds would fail by bad luck.
 constexpr double errors_most = 5.5;
 
 TEST(sample_plan, says_for_how_many_blocks_it_stays_far) {
